@@ -1,0 +1,91 @@
+"""What is run on a change, each as one session: `nox` runs the default ones, `nox -s NAME` runs one, `nox -l` lists all."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.4"
+nox.options.sessions = ["brokers", "lint", "tests"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = "CI" not in os.environ
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+CORE = "./pythia_core[testing,uvloop]"
+PLUGINS = [f"./{folder.parent}" for folder in sorted(Path("plugins").glob("*/pyproject.toml"))]
+
+# Program that shows that a broker is installed -> Debian's packages that bring it.
+BROKERS = {
+    "redis-server": ["redis-server"],
+}
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install core, plugins and dependency groups in one go, as the README does it: from the checkout."""
+    session.install(CORE, *PLUGINS, *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+def run_pytest(session: nox.Session) -> None:
+    """Run the tests on what a user would get: installed wheels, not the source tree."""
+    install(session, "tests")
+    session.run("pytest", "--cov", "--cov-report=term", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def brokers(session: nox.Session) -> None:
+    """Install the brokers that the tests start and this machine lacks (Debian, as root)."""
+    missing = [program for program in BROKERS if shutil.which(program) is None]
+    if not missing:
+        session.log(f"Installed already: {', '.join(BROKERS)}.")
+        return
+    packages = [package for program in missing for package in BROKERS[program]]
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        session.error(
+            f"Not on this machine: {', '.join(missing)}. Install (Debian's names): {' '.join(packages)}."
+        )
+    session.log(f"Installing with apt-get: {' '.join(packages)}.")
+    # Run level 1 keeps the package from starting a broker of its own: tests start theirs.
+    quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    session.run("apt-get", "update", "-qq", external=True)
+    session.run("apt-get", "install", "-qqy", *packages, env=quiet, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types and import rules."""
+    install(session, "dev")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests with the Python that runs nox; arguments after `--` are pytest's."""
+    run_pytest(session)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"], tags=["matrix"], default=False)
+def matrix(session: nox.Session) -> None:
+    """Run the tests with every Python we support."""
+    run_pytest(session)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks; arguments after `--` choose which."""
+    install(session)
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def dev(session: nox.Session) -> None:
+    """Install all of it, editable and with the tools, into the environment that runs nox."""
+    editable = [argument for member in (CORE, *PLUGINS) for argument in ("--editable", member)]
+    session.run(
+        sys.executable, "-m", "pip", "install", *editable, *nox.project.dependency_groups(PYPROJECT, "dev")
+    )
