@@ -1,0 +1,53 @@
+"""The contracts: what plugins implement and what the engine promises them. Read this folder and you know the design."""
+
+from pythia_core.contracts.message import NO_HEADERS, Body, Headers, HeaderValue, Message, Partition, Position
+from pythia_core.contracts.middleware import Admission, Handler, Middleware, Phase
+from pythia_core.contracts.resource import Resource
+from pythia_core.contracts.scaling import (
+    QueueObservation,
+    Recommendation,
+    ScalingPolicy,
+    Snapshot,
+    WorkerObservation,
+)
+from pythia_core.contracts.settlement import Assignment, Chunk, Refusals, Refused, Settlement
+from pythia_core.contracts.sink import HeaderInput, Output, Sink, WriteResult
+from pythia_core.contracts.source import Backlog, Capabilities, Inspector, Owner, Source, Start, Subscription
+from pythia_core.contracts.telemetry import Telemetry
+
+__all__ = [
+    "NO_HEADERS",
+    "Admission",
+    "Assignment",
+    "Backlog",
+    "Body",
+    "Capabilities",
+    "Chunk",
+    "Handler",
+    "HeaderInput",
+    "HeaderValue",
+    "Headers",
+    "Inspector",
+    "Message",
+    "Middleware",
+    "Output",
+    "Owner",
+    "Partition",
+    "Phase",
+    "Position",
+    "QueueObservation",
+    "Recommendation",
+    "Refusals",
+    "Refused",
+    "Resource",
+    "ScalingPolicy",
+    "Settlement",
+    "Sink",
+    "Snapshot",
+    "Source",
+    "Start",
+    "Subscription",
+    "Telemetry",
+    "WorkerObservation",
+    "WriteResult",
+]

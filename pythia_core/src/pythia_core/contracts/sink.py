@@ -1,0 +1,83 @@
+"""A sink: where outputs and dead letters go. It confirms each one, since an input is settled only after its outputs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from pythia_core.contracts.message import HeaderValue
+from pythia_core.contracts.resource import Resource
+from pythia_core.errors import WriteError
+
+HeaderInput = Mapping[str, HeaderValue] | Sequence[tuple[str, HeaderValue]]
+
+
+@attrs.frozen
+class Output:
+    """One message to be written.
+
+    Args:
+        sink: where to; None means the worker's own ``sink``.
+        value: bytes go as they are, anything else is encoded by the sink's codec (JSON).
+        key: what ordering goes by at the receiving side, str or bytes, or None.
+        headers: a mapping, or pairs where a name repeats.
+    """
+
+    sink: Sink | None
+    value: Any
+    key: str | bytes | None = attrs.field(default=None, kw_only=True)
+    headers: HeaderInput | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen
+class WriteResult:
+    """What became of each output of one ``write``. An index that is not mentioned counts as failed.
+
+    Args:
+        confirmed: indexes the broker confirmed.
+        errors: error by index for the others; one with ``permanent=True`` is never tried again.
+    """
+
+    confirmed: Collection[int]
+    errors: Mapping[int, WriteError] = attrs.field(factory=dict)
+
+    def error(self, index: int) -> WriteError | None:
+        """Return why the output at ``index`` is not confirmed, or None if it is."""
+        if index in self.confirmed:
+            return None
+        return self.errors.get(index) or WriteError("the sink did not say what became of this output")
+
+
+class Sink(Resource):
+    """Where outputs go. Order per key holds within a sink: after a failed index, later outputs of that key wait."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Where it writes, for logs and metrics."""
+
+    @abstractmethod
+    async def write(self, outputs: Sequence[Output]) -> WriteResult:
+        """Write all of them and account for each one once the broker has confirmed or refused it.
+
+        Raises:
+            Exception: if the outcome of all is unknown; they count as failed, and not for good.
+        """
+
+    async def send(
+        self, value: Any, *, key: str | bytes | None = None, headers: HeaderInput | None = None
+    ) -> None:
+        """Write one output and return when the broker has confirmed it.
+
+        Raises:
+            WriteError: if it is not confirmed.
+        """
+        result = await self.write([Output(self, value, key=key, headers=headers)])
+        if error := result.error(0):
+            raise error
+
+    async def check(self) -> None:
+        """Raise if nothing can be written here now (a missing topic, no permission). Asked at the worker's start."""

@@ -1,0 +1,62 @@
+"""What the engine counts: plain numbers and bucket arrays that exporters read when they are scraped.
+
+A metric object per message would cost 0.7 to 7 microseconds each (measured on prometheus_client and OpenTelemetry);
+adding to an attribute costs 0.04.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+# Seconds; the buckets of the OpenTelemetry semantic conventions for messaging.process.duration.
+DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+
+@attrs.define(eq=False)
+class Stats:
+    """Counters of one engine since its start; they only grow, except ``in_flight`` and ``in_flight_bytes``.
+
+    Args:
+        received: messages admitted.
+        finished: messages that left the engine in any way, so ``received - finished`` are in flight.
+        failures: handler calls that failed, each attempt counted.
+        retried: messages parked for another attempt.
+        skipped: settled without work by :class:`~pythia_core.errors.Skip`.
+        dead_lettered: dead letters confirmed.
+        released: given back unstarted, or dropped unstarted where acknowledgement is cumulative.
+        refused: settlements the broker refused because they were no longer ours.
+        settled: messages the broker was told of and confirmed.
+        outputs: outputs confirmed.
+        subscriptions: how often the engine has subscribed.
+        in_flight_bytes: bodies admitted and not finished, in bytes.
+        durations: handler calls by bucket of :data:`DURATION_BOUNDS` (one more for the rest), if telemetry asks for it.
+        duration_sum: seconds in all of those calls.
+    """
+
+    received: int = 0
+    finished: int = 0
+    failures: int = 0
+    retried: int = 0
+    skipped: int = 0
+    dead_lettered: int = 0
+    released: int = 0
+    refused: int = 0
+    settled: int = 0
+    outputs: int = 0
+    subscriptions: int = 0
+    in_flight_bytes: int = 0
+    durations: list[int] = attrs.field(factory=lambda: [0] * (len(DURATION_BOUNDS) + 1))
+    duration_sum: float = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Messages admitted and not finished."""
+        return self.received - self.finished
+
+    def counters(self) -> dict[str, int]:
+        """Return the counters by name, for reports over a pipe and for sums over processes."""
+        return {
+            name: getattr(self, name)
+            for name in attrs.fields_dict(Stats)
+            if name not in ("durations", "duration_sum")
+        }

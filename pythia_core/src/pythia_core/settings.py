@@ -1,0 +1,93 @@
+"""The resolved settings an engine runs by: every value concrete, every default with its reason.
+
+They stand apart from :mod:`pythia_core.config`, which finds out what the user said; the engine sees only the result.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from pythia_core.errors import ConfigError
+
+__all__ = ["Limits", "RetryPolicy", "Settings"]
+
+Order = Literal["key", "partition", "none"]
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How often and when a failed message is tried again: full jitter over an exponentially growing delay.
+
+    The formula is that of "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): a delay is uniform in
+    ``[0, min(cap, base * factor ** (failures - 1))]``, which spreads retries of many workers best.
+
+    Args:
+        attempts: how many times a message is run in all; then it is dead-lettered.
+        base: seconds, the largest first delay.
+        factor: growth of the largest delay with each failure.
+        cap: seconds, the largest delay of all.
+    """
+
+    attempts: int = 8
+    base: float = 0.2
+    factor: float = 4.0
+    cap: float = 30.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.attempts < 1 or self.base < 0 or self.factor < 1 or self.cap < self.base:
+            raise ConfigError(f"retry: {self} needs attempts >= 1, base >= 0, factor >= 1 and cap >= base")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Bounds on what is in flight in one process. Intake stops at a bound and resumes at 70 % of it.
+
+    Args:
+        messages: admitted and not finished, over all partitions.
+        bytes: their bodies together; 64 MiB.
+        message_bytes: one body; a larger one is dead-lettered by reference. 1 MiB, Kafka's own default.
+        span: admitted minus watermark of one partition, for cumulative sources; stops that partition alone.
+    """
+
+    messages: int = 4096
+    bytes: int = 64 << 20
+    message_bytes: int = 1 << 20
+    span: int = 10_000
+
+    def __attrs_post_init__(self) -> None:
+        for field in attrs.fields(Limits):
+            if getattr(self, field.name) < 1:
+                raise ConfigError(f"limits.{field.name} is {getattr(self, field.name)}; it must be at least 1")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What one worker runs by.
+
+    Args:
+        batch_size: most messages of one fetch, and of one ``process_batch``.
+        batch_timeout: seconds; how long a batch waits for more, and how often work done is settled.
+        max_concurrent_tasks: how many handlers run at once in a process.
+        max_memory_mb: resident memory of the process in MiB, or None for no bound.
+        max_connections: the most connections to a broker that one worker opens.
+        order: ``key``, ``partition`` or ``none``; None takes ``key`` where the source orders by partition, else ``none``.
+        retry: see :class:`RetryPolicy`.
+        limits: see :class:`Limits`.
+        handler_timeout: seconds a handler may run, or None for ever.
+        drain_timeout: seconds a stop may take from its first step to its last.
+        max_hold: seconds a parked message may hold a cumulative watermark before it is dead-lettered.
+    """
+
+    batch_size: int = 500
+    batch_timeout: float = 1.0
+    max_concurrent_tasks: int = 20
+    max_memory_mb: int | None = None
+    max_connections: int = 50
+    order: Order | None = None
+    retry: RetryPolicy = RetryPolicy()
+    limits: Limits = Limits()
+    handler_timeout: float | None = None
+    drain_timeout: float = 25.0
+    max_hold: float = 300.0
