@@ -1,0 +1,120 @@
+"""The fixtures that start brokers: one for the whole run that tests share, and factories for what a test may kill.
+
+Where a broker is missing its tests fail, unless --skip-missing-brokers is given: a suite that skips quietly proves
+nothing. A failed test shows the end of the logs of its servers.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+import pytest
+
+from tests.servers.redis import RedisServer
+from tests.servers.server import MissingBroker, Server
+
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+MARKERS = {"redis_server": "redis", "own_redis": "redis"}
+"""Fixture -> the marker that every test taking it gets."""
+
+
+class OwnRedis(Protocol):
+    """What the fixture `own_redis` hands out."""
+
+    def __call__(self, *, durable: bool = False) -> RedisServer:
+        """Start a server that ends with the test."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def shared_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """The run's Redis; take `redis_server` instead, which is empty."""
+    server = RedisServer()
+    start(server, request.config)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """An empty Redis, shared by the run: not to be paused, stopped or killed."""
+    shared_redis.flush()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(request: pytest.FixtureRequest) -> Iterator[OwnRedis]:
+    """A factory of Redis servers that belong to the test, which may kill them, and end with it."""
+    factory = Factory(RedisServer, request.config)
+    yield factory
+    factory.close()
+
+
+@attrs.define(eq=False)
+class Factory(Generic[AnyServer]):
+    """Starts servers of one kind and ends them all; a pytest fixture hands it out."""
+
+    make: Callable[..., AnyServer]
+    config: pytest.Config
+    started: list[AnyServer] = attrs.field(factory=list, init=False)
+
+    def __call__(self, **options: object) -> AnyServer:
+        """Start one more."""
+        server = self.make(**options)
+        self.started.append(server)
+        start(server, self.config)
+        return server
+
+    def close(self) -> None:
+        """End them, whatever became of them."""
+        for server in self.started:
+            server.close()
+
+
+def start(server: Server, config: pytest.Config) -> None:
+    """Start the server, or fail the test that needs it; skip it where the command line says so."""
+    try:
+        server.start()
+    except MissingBroker as error:
+        if config.getoption("skip_missing_brokers"):
+            pytest.skip(str(error))
+        pytest.fail(f"{error} (--skip-missing-brokers leaves such tests out.)", pytrace=False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --skip-missing-brokers."""
+    parser.addoption(
+        "--skip-missing-brokers",
+        action="store_true",
+        help="skip the tests whose broker is not on this machine, instead of failing them",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that takes a broker's fixture, so that none is forgotten."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKERS:
+                item.add_marker(MARKERS[fixture])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the end of its servers' logs to a failed test."""
+    report = yield
+    if report.failed:
+        for server in servers_of(item):
+            report.sections.append((f"log of {server.program} on port {server.port}", server.log_tail()))
+    return report
+
+
+def servers_of(item: pytest.Item) -> list[Server]:
+    """Return the servers that a test's fixtures brought."""
+    found: list[Server] = []
+    for value in getattr(item, "funcargs", {}).values():
+        if isinstance(value, Server):
+            found.append(value)
+        elif isinstance(value, Factory):
+            found.extend(value.started)
+    return found
