@@ -101,6 +101,7 @@ def test_a_missing_broker_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tm
         RedisServer(folder=tmp_path).start()
 
 
+@pytest.mark.usefixtures("redis_server")
 def test_a_server_dies_with_the_run(tmp_path: Path) -> None:
     """A killed test run leaves no broker behind."""
     script = (

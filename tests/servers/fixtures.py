@@ -77,6 +77,7 @@ def start(server: Server, config: pytest.Config) -> None:
     try:
         server.start()
     except MissingBroker as error:
+        server.close()
         if config.getoption("skip_missing_brokers"):
             pytest.skip(str(error))
         pytest.fail(f"{error} (--skip-missing-brokers leaves such tests out.)", pytrace=False)
