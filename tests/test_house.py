@@ -113,6 +113,19 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
+def test_every_test_states_a_fact() -> None:
+    """One sentence says what holds, so that a failure reads as what is broken."""
+    silent = [
+        f"{relative(path)}: {node.name}"
+        for path in MODULES
+        if path.name.startswith("test_")
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        if not (ast.get_docstring(node) or "").endswith(".")
+    ]
+    assert silent == []
+
+
 def test_nothing_that_ships_runs_data_as_code() -> None:
     """A message can never choose what code runs: no pickle and its kin, no yaml, no eval, no exec."""
     guilty = {
