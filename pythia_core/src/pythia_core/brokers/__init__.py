@@ -1,0 +1,1 @@
+"""Brokers that the core brings along: the one in memory. All others are plugins."""

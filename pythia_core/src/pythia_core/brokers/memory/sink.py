@@ -1,0 +1,76 @@
+"""The sink: writes to a topic of the broker in memory, and says of each output what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio.lowlevel
+import attrs
+
+from pythia_core.brokers.memory.broker import encode, find_broker
+from pythia_core.contracts.sink import Output, Sink, WriteResult
+from pythia_core.errors import NotOpenError, WriteError
+
+
+@attrs.define(eq=False)
+class MemoryProducer(Sink):
+    """Write to a topic. Bytes go as they are, anything else as JSON.
+
+    Args:
+        topic: where to; made if it is not there.
+        broker: a broker or the name of one of this process's brokers.
+    """
+
+    topic: str
+    broker: Any = attrs.field(default=None, converter=find_broker, kw_only=True)
+    _opened: bool = attrs.field(default=False, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The topic."""
+        return self.topic
+
+    async def open(self) -> None:
+        """Be ready to write."""
+        self._opened = True
+
+    async def aclose(self) -> None:
+        """Refuse to write from now on."""
+        self._opened = False
+
+    async def write(self, outputs: Sequence[Output]) -> WriteResult:
+        """Append each output. After one that fails, later ones of its key are not written: they would overtake it."""
+        if not self._opened:
+            raise NotOpenError(
+                f"MemoryProducer({self.topic!r}) is not open: use `async with`, or await open() first"
+            )
+        await anyio.lowlevel.checkpoint()
+        await self.broker.before("write", self.topic)
+        result = self._append(outputs)
+        self.broker.after("write", self.topic)
+        return result
+
+    def _append(self, outputs: Sequence[Output]) -> WriteResult:
+        confirmed: list[int] = []
+        errors = dict(self.broker.index_errors(self.topic))
+        stuck = set[str | bytes]()
+        for index, output in enumerate(outputs):
+            error = errors.get(index) or self._publish(output, stuck)
+            if error is None:
+                confirmed.append(index)
+                continue
+            errors[index] = error
+            if output.key is not None:
+                stuck.add(output.key)
+        return WriteResult(confirmed, errors)
+
+    def _publish(self, output: Output, stuck: set[str | bytes]) -> WriteError | None:
+        if output.key in stuck:
+            return WriteError(f"an earlier output of key {output.key!r} was not written")
+        try:
+            value = encode(output.value)
+        except TypeError as error:
+            return WriteError(f"cannot encode a {type(output.value).__name__}: {error}", permanent=True)
+        self.broker.publish(self.topic, value, key=output.key, headers=output.headers)
+        return None
