@@ -1,0 +1,168 @@
+"""Pythia's core, as plugins see it: the contracts, the errors, the codecs, and ``hookimpl``.
+
+Everything a plugin may import stands in ``__all__``; all else may change. Users import :mod:`pythia` instead. What takes
+long to import is fetched when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pythia_core.backoff import full_jitter
+from pythia_core.codecs import (
+    BYTES,
+    CODECS,
+    JSON,
+    STRICT_JSON,
+    TEXT,
+    ByContentType,
+    Codec,
+    Typed,
+    decode,
+    encode,
+    structure,
+)
+from pythia_core.contracts import (
+    NO_HEADERS,
+    Admission,
+    Assignment,
+    Backlog,
+    Body,
+    Capabilities,
+    Chunk,
+    Handler,
+    HeaderInput,
+    Headers,
+    HeaderValue,
+    Inspector,
+    Message,
+    Middleware,
+    Output,
+    Owner,
+    Partition,
+    Phase,
+    Position,
+    QueueObservation,
+    Recommendation,
+    Refusals,
+    Refused,
+    Resource,
+    ScalingPolicy,
+    Settlement,
+    Sink,
+    Snapshot,
+    Source,
+    Start,
+    Subscription,
+    Telemetry,
+    WorkerObservation,
+    WriteResult,
+)
+from pythia_core.engine.stats import DURATION_BOUNDS, Stats
+from pythia_core.errors import (
+    BatchError,
+    ConfigError,
+    DecodeError,
+    NotOpenError,
+    PluginError,
+    PythiaError,
+    Reject,
+    Retry,
+    Skip,
+    SubscriptionLost,
+    WriteError,
+)
+from pythia_core.secret import Secret, mask_url
+from pythia_core.settings import Limits, RetryPolicy, Settings
+
+if TYPE_CHECKING:
+    from pythia_core.config import UNSET, WorkerConfig
+    from pythia_core.plugins import hookimpl
+    from pythia_core.worker import Worker
+
+__all__ = [
+    "BYTES",
+    "CODECS",
+    "DURATION_BOUNDS",
+    "JSON",
+    "NO_HEADERS",
+    "STRICT_JSON",
+    "TEXT",
+    "UNSET",
+    "Admission",
+    "Assignment",
+    "Backlog",
+    "BatchError",
+    "Body",
+    "ByContentType",
+    "Capabilities",
+    "Chunk",
+    "Codec",
+    "ConfigError",
+    "DecodeError",
+    "Handler",
+    "HeaderInput",
+    "HeaderValue",
+    "Headers",
+    "Inspector",
+    "Limits",
+    "Message",
+    "Middleware",
+    "NotOpenError",
+    "Output",
+    "Owner",
+    "Partition",
+    "Phase",
+    "PluginError",
+    "Position",
+    "PythiaError",
+    "QueueObservation",
+    "Recommendation",
+    "Refusals",
+    "Refused",
+    "Reject",
+    "Resource",
+    "Retry",
+    "RetryPolicy",
+    "ScalingPolicy",
+    "Secret",
+    "Settings",
+    "Settlement",
+    "Sink",
+    "Skip",
+    "Snapshot",
+    "Source",
+    "Start",
+    "Stats",
+    "Subscription",
+    "SubscriptionLost",
+    "Telemetry",
+    "Typed",
+    "Worker",
+    "WorkerConfig",
+    "WorkerObservation",
+    "WriteError",
+    "WriteResult",
+    "decode",
+    "encode",
+    "full_jitter",
+    "hookimpl",
+    "mask_url",
+    "structure",
+]
+
+_LATE = {
+    "UNSET": "pythia_core.config",
+    "Worker": "pythia_core.worker",
+    "WorkerConfig": "pythia_core.config",
+    "hookimpl": "pythia_core.plugins",  # pluggy takes 20 ms, which only plugins need to wait for
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for late."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
+    return value
