@@ -59,7 +59,7 @@ class WriteError(PythiaError):
         self.permanent = permanent
 
 
-class Outcome(Exception):  # noqa: N818 - raised by handlers to say what becomes of a message; it is no error
+class Outcome(Exception):
     """What a handler raises to decide about its message. Do not catch these in a middleware."""
 
 

@@ -59,7 +59,9 @@ class Limits:
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Limits):
             if getattr(self, field.name) < 1:
-                raise ConfigError(f"limits.{field.name} is {getattr(self, field.name)}; it must be at least 1")
+                raise ConfigError(
+                    f"limits.{field.name} is {getattr(self, field.name)}; it must be at least 1"
+                )
 
 
 @attrs.frozen(kw_only=True)

@@ -92,7 +92,7 @@ class Recommendation:
 
     replicas: float
     reason: str
-    inputs: Mapping[str, float] = attrs.field(factory=dict)
+    inputs: Mapping[str, float] = attrs.field(factory=dict[str, float])
     confidence: Literal["ok", "stale", "unknown"] = "ok"
     cap: int | None = None
     floor: int | None = None

@@ -42,7 +42,7 @@ class WriteResult:
     """
 
     confirmed: Collection[int]
-    errors: Mapping[int, WriteError] = attrs.field(factory=dict)
+    errors: Mapping[int, WriteError] = attrs.field(factory=dict[int, WriteError])
 
     def error(self, index: int) -> WriteError | None:
         """Return why the output at ``index`` is not confirmed, or None if it is."""

@@ -63,7 +63,7 @@ class Backlog:
     in_flight: int | None = None
     oldest_age_seconds: float | None = None
     at_least: bool = False
-    by_partition: Mapping[Partition, Backlog] = attrs.field(factory=dict)
+    by_partition: Mapping[Partition, Backlog] = attrs.field(factory=dict[Partition, "Backlog"])
 
 
 @attrs.frozen
@@ -82,7 +82,7 @@ class Start:
     slot: int = 0
     nonce: str = ""
     concurrency: int = 20
-    environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    environ: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
 
 class Owner(Protocol):
@@ -186,6 +186,11 @@ class Source(ABC):
     async def subscribe(self, owner: Owner) -> Subscription:
         """Connect and start to receive. Raises what connecting raises; the engine tries again with backoff."""
 
+    @property
+    def group(self) -> str | None:
+        """The consumer group it reads as, or None where there is no such thing."""
+        return None
+
     def resolve(self, start: Start) -> Source:
         """Return a copy in which everything left out is filled in. Called once, before anything else.
 
@@ -209,7 +214,9 @@ class Source(ABC):
         Raises:
             ConfigError: if there is none.
         """
-        raise ConfigError(f"{type(self).__name__} has no counterpart: nothing can be sent to {self.name!r} by it")
+        raise ConfigError(
+            f"{type(self).__name__} has no counterpart: nothing can be sent to {self.name!r} by it"
+        )
 
     def dead_letters(self) -> tuple[Sink, Source] | None:
         """Return the natural place for this source's dead letters and a source that reads it, or None.

@@ -24,16 +24,16 @@ class Telemetry:
         """Keep ``stats``: its counters are live, and reading them is how figures leave the engine."""
 
     def assigned(self, partitions: Sequence[Partition]) -> None:
-        """Partitions are now ours."""
+        """Take note of partitions that are now ours."""
 
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:
-        """Partitions are ours no longer; ``lost`` if nothing of them could be settled."""
+        """Take note of partitions that are ours no longer; ``lost`` if nothing of them could be settled."""
 
     def paused(self, reason: str, paused: bool) -> None:
-        """Intake stopped for ``reason``, or (False) that reason is gone."""
+        """Take note that intake stopped for ``reason``, or (False) that this reason is gone."""
 
     def dead_letter(self, message: Message[Any], error: BaseException) -> None:
-        """A dead letter has been confirmed."""
+        """Take note of a confirmed dead letter."""
 
     def stopped(self, reason: str) -> None:
-        """The worker has stopped."""
+        """Take note that the worker has stopped."""

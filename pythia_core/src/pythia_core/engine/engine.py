@@ -1,0 +1,438 @@
+"""The engine: it puts the parts together and decides, message by message, what becomes of a failure.
+
+A message's way: fetch -> intake -> ledger.admit -> scheduler -> worker task -> handler -> outputs -> ledger.mark ->
+committer -> settle. A failure goes from the worker to the parking place or to the dead letters, and back.
+
+Invariants:
+
+- E1. A message is completed once: by its worker, by the publisher, or as an orphan; then its key closes or passes on.
+- E2. A dead letter is confirmed before its message is completed.
+- E3. Without a place for dead letters, a message that would be one stops its partition, unsettled.
+- E4. ``run`` ends by ``settings.drain_timeout`` after ``stop``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import anyio
+
+from pythia_core.backoff import full_jitter
+from pythia_core.clock import Clock, loop_clock
+from pythia_core.codecs import JSON, Codec, message_decoder
+from pythia_core.contracts.message import Message
+from pythia_core.contracts.middleware import Handler, Middleware
+from pythia_core.contracts.settlement import Assignment
+from pythia_core.contracts.sink import Output, Sink
+from pythia_core.contracts.source import Source
+from pythia_core.contracts.telemetry import Telemetry
+from pythia_core.engine.dead_letters import dead_letter
+from pythia_core.engine.health import Exit, Health, Stuck
+from pythia_core.engine.ledger import RELEASED, Ledger, TokenLedger
+from pythia_core.engine.outcomes import (
+    Bury,
+    Failure,
+    HandlerTimeout,
+    MessageTooLarge,
+    Park,
+    Revoked,
+    decide,
+    note_failure,
+)
+from pythia_core.engine.parking import Parking
+from pythia_core.engine.pool import Pool
+from pythia_core.engine.publisher import Publisher
+from pythia_core.engine.scheduler import Scheduler
+from pythia_core.engine.session import Session
+from pythia_core.engine.stats import DURATION_BOUNDS, Stats
+from pythia_core.errors import ConfigError, Skip, WriteError
+from pythia_core.settings import Order, Settings
+
+log = logging.getLogger("pythia.engine")
+
+SWEEP = 0.25  # seconds between looks at handlers that run too long
+STEADY = 60.0  # seconds of subscription after which backoff begins anew
+STUCK = 60.0  # seconds after which a message is worth naming
+MOST_STUCK = 10
+RESUBSCRIBE_BASE, RESUBSCRIBE_FACTOR, RESUBSCRIBE_CAP = 0.5, 2.0, 10.0
+
+
+def compose(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
+    """Return ``handler`` inside all of ``middleware``: the lowest phase outermost, then in the order given."""
+    for layer in sorted(middleware, key=lambda layer: layer.phase, reverse=True):
+        handler = layer.wrap(handler)
+    return handler
+
+
+def timed(handler: Handler, stats: Stats) -> Handler:
+    """Return ``handler`` with its durations counted into the buckets of ``stats``."""
+    clock = time.perf_counter
+
+    async def counted(message: Any) -> Any:
+        began = clock()
+        try:
+            return await handler(message)
+        finally:
+            taken = clock() - began
+            stats.durations[bisect_left(DURATION_BOUNDS, taken)] += 1
+            stats.duration_sum += taken
+
+    return counted
+
+
+def effective_order(settings: Settings, source: Source) -> Order:
+    """Return the order that runs: what was set, else ``key`` where the source orders by partition, else ``none``."""
+    return settings.order or ("key" if source.capabilities.order_scope == "partition" else "none")
+
+
+class Engine:
+    """Runs one worker's messages from one source.
+
+    Args:
+        source: resolved.
+        handler: called with each message; its result, if not None, is an output.
+        settings: what to run by.
+        name: the worker's name, for dead letters and logs.
+        codec: decodes bodies.
+        sink: where returned values go, open; None drops them.
+        dead_letter: where dead letters go, open; None stops the partition of a message that would be one.
+        middleware: around the handler.
+        telemetry: told of rare events.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        handler: Handler,
+        settings: Settings,
+        *,
+        name: str = "worker",
+        codec: Codec = JSON,
+        sink: Sink | None = None,
+        dead_letter: Sink | None = None,
+        middleware: Sequence[Middleware] = (),
+        telemetry: Sequence[Telemetry] = (),
+    ) -> None:
+        self.source = source
+        self.settings = settings
+        self.name = name
+        self.stats = Stats()
+        self.decode = message_decoder(codec)
+        self.gates = [layer for layer in middleware if type(layer).admit is not Middleware.admit]
+        self.clock: Clock = time.monotonic
+        self.deadline = float("inf")  # by when a stop has to end
+        self._sink = sink
+        self._dead_letter = dead_letter
+        self._telemetry = list(telemetry)
+        self._handler = compose(handler, middleware)
+        self._held: list[Message[Any]] = []  # messages that stopped their partition
+        self._session: Session | None = None
+        self._trouble: str | None = "not started"
+        self._stop_reason: str | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> Exit:
+        """Work until :meth:`stop`; return the code to exit with.
+
+        Raises:
+            ConfigError: if the source cannot be subscribed to for a reason that only its user can mend.
+        """
+        self.clock = loop_clock()
+        self.stopping = anyio.Event()
+        if self._stop_reason is not None:
+            self.stopping.set()
+        self._build()
+        self.tell("start", self.stats)
+        async with anyio.create_task_group() as group:
+            self.publisher = Publisher(group, batch=self.settings.batch_size, confirmed=self._confirmed)
+            self.pool.start(group)
+            group.start_soon(self.parking.run, name="pythia parking")
+            group.start_soon(self._sweep, name="pythia sweep")
+            await self._subscribe_until_stopped()
+            group.cancel_scope.cancel()
+        self.tell("stopped", self._stop_reason or "")
+        return Exit.CLEAN
+
+    def _build(self) -> None:
+        settings, stats = self.settings, self.stats
+        order = effective_order(settings, self.source)
+        self.scheduler = Scheduler(order, stats, wake=self._wake, progress=self._progress)
+        self.parking = Parking(self.clock, self.scheduler.requeue)
+        self.pool = Pool(
+            settings.max_concurrent_tasks,
+            self.scheduler,
+            timed(self._handler, stats) if any(t.durations for t in self._telemetry) else self._handler,
+            stats,
+            self.clock,
+            failed=self.failed,
+            returned=self._returned,
+            idle=self._idle,
+        )
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Begin the graceful stop; ``run`` drains and returns. Later calls change nothing."""
+        if self._stop_reason is not None:
+            return
+        self._stop_reason = reason
+        if hasattr(self, "stopping"):
+            self.deadline = self.clock() + self.settings.drain_timeout
+            self.stopping.set()
+
+    def force(self) -> None:
+        """Stop without waiting for what is at work; it will be delivered again."""
+        self.stop("forced")
+        self.deadline = self.clock()
+        if self._session is not None:
+            self._session.nudge()
+
+    async def _subscribe_until_stopped(self) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            began = self.clock()
+            session = self._session = Session(self)
+            self._trouble = f"subscribing to {self.source.name}"
+            try:
+                await session.run()
+            except ConfigError:
+                raise
+            except Exception as error:
+                failures = 1 if self.clock() - began > STEADY else failures + 1
+                await self._back_off(failures, error)
+
+    async def _back_off(self, failures: int, error: Exception) -> None:
+        delay = full_jitter(failures, RESUBSCRIBE_BASE, RESUBSCRIBE_FACTOR, RESUBSCRIBE_CAP, random.random)
+        self._trouble = f"{self.source.name}: {type(error).__name__}: {error}"
+        log.error("lost %s, again in %.1f s: %s: %s", self.source.name, delay, type(error).__name__, error)
+        with anyio.move_on_after(delay):
+            await self.stopping.wait()
+
+    async def _sweep(self) -> None:
+        """Cancel handlers that run past their time."""
+        timeout = self.settings.handler_timeout
+        while timeout is not None:
+            await anyio.sleep(min(SWEEP, timeout / 4))
+            now = self.clock()
+            for slot in self.pool.running:
+                if now - slot.started > timeout:
+                    self.pool.replace(slot, HandlerTimeout(f"the handler ran for more than {timeout:g} s"))
+
+    # -- signals between the parts -------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self.pool.wake()
+
+    def _progress(self) -> None:
+        if self._session is not None:
+            self._session.progress()
+
+    def _idle(self) -> None:
+        if self._session is not None:
+            self._session.idle()
+
+    def _confirmed(self, outputs: int) -> None:
+        self.stats.outputs += outputs
+
+    def tell(self, event: str, *details: Any) -> None:
+        """Tell telemetry of an event; one that raises is logged once and dropped."""
+        for telemetry in list(self._telemetry):
+            if getattr(type(telemetry), event) is getattr(Telemetry, event):
+                continue
+            try:
+                getattr(telemetry, event)(*details)
+            except Exception:
+                self._telemetry.remove(telemetry)
+                log.exception("telemetry %s raised and is dropped", type(telemetry).__name__)
+
+    # -- outcomes ------------------------------------------------------------------------------------------------
+
+    def failed(self, message: Message[Any], error: BaseException) -> None:
+        """Decide what becomes of a message whose handler raised."""
+        if message._ledger.closed:
+            self.scheduler.orphan_ended(message)
+            return
+        if isinstance(error, Skip):
+            self.stats.skipped += 1
+            self.scheduler.complete(message)
+            return
+        self.stats.failures += 1
+        failure = note_failure(message, error, time.time())
+        decision = decide(failure, self.settings.retry)
+        if isinstance(decision, Bury):
+            self._bury(message, decision.error)
+        else:
+            self._park(message, decision, failure)
+
+    def _park(self, message: Message[Any], decision: Park, failure: Failure) -> None:
+        log.info(
+            "%r: attempt %d failed, again in %.2f s: %s: %s",
+            message,
+            failure.attempts,
+            decision.delay,
+            type(failure.error).__name__,
+            failure.error,
+        )
+        if message._ledger.draining:
+            self._give_back(message)
+            return
+        self.stats.retried += 1
+        self.parking.park(message, decision.delay)
+
+    def _give_back(self, message: Message[Any]) -> None:
+        """Release a message that failed while its partition drains: whoever gets it next tries again."""
+        if isinstance(message._ledger, TokenLedger):
+            message._ledger.mark(message, RELEASED)
+        self.stats.released += 1
+        self.scheduler.withdraw(message)
+
+    def _returned(self, message: Message[Any], result: Any) -> None:
+        """Write what a handler returned; the message is complete when all of it is confirmed."""
+        outputs = list(self._outputs(result))
+        if not outputs or message._ledger.closed:
+            self.scheduler.complete(message)
+        else:
+            self.publisher.put(message, outputs, done=self.scheduler.complete, refused=self.failed)
+
+    def _outputs(self, result: Any) -> Sequence[Output]:
+        many = (
+            isinstance(result, list | tuple)
+            and len(result) > 0
+            and all(isinstance(item, Output) for item in result)
+        )
+        outputs = result if many else [result if isinstance(result, Output) else Output(None, result)]
+        return [
+            output
+            if output.sink is not None
+            else Output(self._sink, output.value, key=output.key, headers=output.headers)
+            for output in outputs
+            if output.sink is not None or self._sink is not None
+        ]
+
+    # -- dead letters --------------------------------------------------------------------------------------------
+
+    def _bury(self, message: Message[Any], error: BaseException) -> None:
+        if self._dead_letter is None:
+            self._stop_partition(
+                message, f"{message!r} failed for good and there is no place for dead letters"
+            )
+            return
+        self._write_dead_letter(message, error, isinstance(error, MessageTooLarge), self._dead_letter_refused)
+
+    def _write_dead_letter(
+        self,
+        message: Message[Any],
+        error: BaseException,
+        reference: bool,
+        refused: Callable[[Message[Any], WriteError], None],
+    ) -> None:
+        assert self._dead_letter is not None
+        output = dead_letter(
+            message,
+            error,
+            self._dead_letter,
+            source=self.source.name,
+            group=self.source.group or "",
+            worker=self.name,
+            reference=reference,
+        )
+
+        def buried(message: Message[Any]) -> None:
+            self.stats.dead_lettered += 1
+            log.error("%r is a dead letter: %s: %s", message, type(error).__name__, error)
+            self.tell("dead_letter", message, error)
+            self.scheduler.complete(message)
+
+        self.publisher.put(message, [output], done=buried, refused=refused)
+
+    def _dead_letter_refused(self, message: Message[Any], refusal: WriteError) -> None:
+        """Write a truncated reference instead of a dead letter that can never be written whole."""
+        error = message._failure.error
+        log.error("%r: its dead letter was refused, writing a reference to it: %s", message, refusal)
+        self._write_dead_letter(message, error, True, self._reference_refused)
+
+    def _reference_refused(self, message: Message[Any], refusal: WriteError) -> None:
+        self._stop_partition(message, f"{message!r}: its dead letter cannot be written: {refusal}")
+
+    def _stop_partition(self, message: Message[Any], reason: str) -> None:
+        ledger = message._ledger
+        if ledger.closed:
+            self.scheduler.orphan_ended(message)
+            return
+        log.error("partition %s stops: %s", ledger.partition, reason)
+        ledger.stopped = reason
+        self._held.append(message)
+        if self._session is not None:
+            self._session.intake.close(ledger.partition)
+            self._session.nudge()
+
+    # -- what a session asks of the engine -----------------------------------------------------------------------
+
+    def started(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
+        """Return the messages of ``ledgers`` that are running or whose outputs are on their way."""
+        wanted = set(ledgers)
+        running = [slot.message for slot in self.pool.slots if slot.message is not None]
+        publishing = [job.message for job in self.publisher.jobs]
+        return [message for message in (*running, *publishing) if message._ledger in wanted]
+
+    def take_unstarted(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
+        """Take out the messages of ``ledgers`` that are neither running nor publishing, parked ones included."""
+        wanted = set(ledgers)
+        parked = self.parking.take(lambda message: message._ledger in wanted)
+        held = [message for message in self._held if message._ledger in wanted]
+        self._held = [message for message in self._held if message._ledger not in wanted]
+        return self.scheduler.purge(wanted, parked + held)
+
+    def abandon(self, ledger: Ledger) -> None:
+        """Close a ledger; outputs not written yet are dropped, handlers at work become orphans."""
+        started = self.started([ledger])
+        self.scheduler.abandon(ledger, started)
+        for message in self.publisher.drop(started):
+            self.scheduler.orphan_ended(message)
+
+    def cancel_orphans(self) -> None:
+        """Cancel handlers whose ledger is closed; each keeps its key closed in this process until it has ended."""
+        for slot in list(self.pool.slots):
+            if slot.message is not None and slot.message._ledger.closed:
+                self.pool.replace(slot, Revoked("the partition was revoked while the handler ran"))
+
+    def strike(self, ledger: Ledger, messages: Sequence[Message[Any]]) -> None:
+        """Fence messages that are no longer ours: unstarted ones are dropped, results of running ones are ignored."""
+        tomb = TokenLedger(ledger.partition, Assignment(None), self.decode)
+        tomb.close()
+        started = {id(message) for message in self.started([ledger])}
+        unstarted = {id(message) for message in messages} - started
+        self.parking.take(lambda message: id(message) in unstarted)
+        self._held = [message for message in self._held if id(message) not in unstarted]
+        self.scheduler.discard([message for message in messages if id(message) in unstarted])
+        for message in messages:
+            if id(message) in started:
+                self.scheduler.strike(message, tomb)
+
+    # -- health --------------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """Return the state of the worker in words."""
+        session = self._session
+        if session is None or not session.subscribed:
+            return Health(live=True, ready=False, reasons=(self._trouble or "not subscribed",))
+        reasons = [f"intake stopped: {reason}" for reason in session.intake.reasons]
+        stopped = [ledger.stopped for ledger in session.ledgers.values() if ledger.stopped]
+        if self._stop_reason is not None:
+            stopped.append(f"stopping: {self._stop_reason}")
+        return Health(True, not stopped, (*stopped, *reasons), tuple(self._stuck()))
+
+    def _stuck(self) -> list[Stuck]:
+        assert self._session is not None
+        now = self.clock()
+        running = [Stuck(repr(slot.message), "running", now - slot.started) for slot in self.pool.running]
+        parked = [
+            Stuck(repr(message), "parked", now - since)
+            for message, since in self.parking.of(set(self._session.ledgers.values()))
+        ]
+        found = [stuck for stuck in (*running, *parked) if stuck.seconds >= STUCK]
+        return sorted(found, key=lambda stuck: -stuck.seconds)[:MOST_STUCK]

@@ -1,0 +1,138 @@
+"""Intake decides how much may be fetched: it is the whole of back-pressure. What is not asked for is not fetched.
+
+Invariants:
+
+- N1. No more than ``limits.messages`` messages and, but for the last fetch, ``limits.bytes`` bytes are in flight.
+- N2. A partition whose span is used up is not asked; the others are.
+- N3. Every stop of intake has a reason by name, and intake resumes at 70 % of the bound, so that it does not flutter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from pythia_core.contracts.message import Partition
+from pythia_core.contracts.middleware import Middleware
+from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.stats import Stats
+from pythia_core.settings import Limits
+
+RESUME = 0.7
+MESSAGES, BYTES, SPAN = "messages in flight", "bytes in flight", "span of a partition"
+
+
+class Intake:
+    """Room for messages, by partition and in all.
+
+    Args:
+        limits: the bounds.
+        batch: most messages of one fetch.
+        stats: counters shared with the rest of the engine.
+        gates: middlewares that limit intake.
+        changed: called with a reason and whether intake is now stopped by it.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        batch: int,
+        stats: Stats,
+        gates: Sequence[Middleware],
+        changed: Callable[[str, bool], None],
+    ) -> None:
+        self._limits = limits
+        self._batch = batch
+        self._stats = stats
+        self._gates = gates
+        self._changed = changed
+        self._full: dict[Partition, Ledger] = {}
+        self.reasons: dict[str, None] = {}
+        self.room: dict[Partition, int] = {}
+        self.resume_at: int | None = None  # the count of finished messages at which intake may go on
+        self.resumed = anyio.Event()
+        self.delay: float | None = None  # seconds until a gate is worth asking again
+
+    @property
+    def left_out(self) -> bool:
+        """True while an assigned partition is not asked because its span is used up."""
+        return bool(self._full)
+
+    def open(self, ledger: Ledger) -> None:
+        """Begin to ask for a partition."""
+        self.room[ledger.partition] = self._limits.span
+        self.resumed.set()
+
+    def close(self, partition: Partition) -> None:
+        """Ask for a partition no longer."""
+        self.room.pop(partition, None)
+        if self._full.pop(partition, None) and not self._full:
+            self._set(SPAN, False)
+
+    def admitted(self, ledger: Ledger) -> None:
+        """Take note that messages of ``ledger`` were admitted."""
+        rest = self._limits.span - ledger.span()
+        if rest > 0:
+            self.room[ledger.partition] = rest
+        elif self.room.pop(ledger.partition, None) is not None:
+            self._full[ledger.partition] = ledger
+            self._set(SPAN, True)
+
+    def limit(self) -> int:
+        """Return how many messages the next fetch may bring; 0 while intake is stopped."""
+        self._refill()
+        limits, stats = self._limits, self._stats
+        self._check(MESSAGES, stats.in_flight, limits.messages)
+        self._check(BYTES, stats.in_flight_bytes, limits.bytes)
+        if MESSAGES in self.reasons or BYTES in self.reasons:
+            self.resume_at = self._resume_at()
+            self.resumed = anyio.Event()
+            return 0
+        self.resume_at = None
+        return self._gated(min(self._batch, limits.messages - stats.in_flight)) if self.room else 0
+
+    def _resume_at(self) -> int:
+        if BYTES in self.reasons:
+            return self._stats.finished + 1
+        return self._stats.received - int(self._limits.messages * RESUME)
+
+    def bytes(self) -> int:
+        """Return how many bytes the next fetch should bring at the most."""
+        return max(self._limits.bytes - self._stats.in_flight_bytes, 1)
+
+    def _check(self, reason: str, value: int, bound: int) -> None:
+        if reason in self.reasons:
+            if value <= bound * RESUME:
+                self._set(reason, False)
+        elif value >= bound:
+            self._set(reason, True)
+
+    def _set(self, reason: str, stopped: bool) -> None:
+        if stopped == (reason in self.reasons):
+            return
+        if stopped:
+            self.reasons[reason] = None
+        else:
+            del self.reasons[reason]
+        self._changed(reason, stopped)
+
+    def _refill(self) -> None:
+        if not self._full:
+            return
+        for partition, ledger in list(self._full.items()):
+            rest = self._limits.span - ledger.span()
+            if rest >= self._limits.span * (1 - RESUME):
+                del self._full[partition]
+                self.room[partition] = rest
+        if not self._full:
+            self._set(SPAN, False)
+
+    def _gated(self, count: int) -> int:
+        self.delay = None
+        for gate in self._gates:
+            admission = gate.admit(count)
+            if admission.count < count:
+                self.delay = max(self.delay or 0.0, admission.delay)
+            count = admission.count
+        return count

@@ -1,0 +1,202 @@
+"""The workers: N long-lived tasks, each running one message after the other. This is the hot path.
+
+Between taking a message and storing its outcome a message costs one clock read, one ``await handler(message)``, one
+byte store, two counters, and with ordering one dict probe. No task, lock, future, timer, cancel scope or log record is
+made for it; ``tests/engine/test_hot_path.py`` counts them.
+
+Heartbeats live on this loop too, so after 5 ms of uninterrupted work the workers yield to it. The 5 ms are shared by
+all workers: 20 of them with 5 ms each would hold the loop for 100 ms in one turn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from pythia_core.clock import Clock
+from pythia_core.contracts.message import Message
+from pythia_core.contracts.middleware import Handler
+from pythia_core.engine.ledger import DONE
+from pythia_core.engine.scheduler import STREAK, Scheduler
+from pythia_core.engine.stats import Stats
+
+TURN = 0.005  # seconds of work between two turns of the event loop
+
+
+@attrs.define(eq=False)
+class Slot:
+    """One worker task: what it runs and since when. Health and the handler timeout are read off it."""
+
+    scope: anyio.CancelScope
+    message: Message[Any] | None = None
+    started: float = 0.0
+    active: bool = True  # False once its handler is cancelled: it takes no further message
+    reason: BaseException | None = None  # why its handler was cancelled
+
+
+class Pool:
+    """Runs messages from a scheduler.
+
+    Args:
+        size: how many worker tasks.
+        scheduler: where messages come from and where they are completed.
+        handler: called with each message.
+        stats: counters shared with the rest of the engine.
+        clock: monotonic seconds.
+        failed: called with a message and what its handler raised.
+        returned: called with a message and what its handler returned, if that is not None.
+        idle: called when a worker found nothing to do.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        scheduler: Scheduler,
+        handler: Handler,
+        stats: Stats,
+        clock: Clock,
+        *,
+        failed: Callable[[Message[Any], BaseException], None],
+        returned: Callable[[Message[Any], Any], None],
+        idle: Callable[[], None],
+    ) -> None:
+        self.size = size
+        self.slots: set[Slot] = set()
+        self._scheduler = scheduler
+        self._handler = handler
+        self._stats = stats
+        self._clock = clock
+        self._failed = failed
+        self._returned = returned
+        self._on_idle = idle
+        self._turn_ends = 0.0
+        self._sleepers: deque[anyio.Event] = deque()
+        self._group: TaskGroup | None = None
+
+    @property
+    def running(self) -> list[Slot]:
+        """The workers that have a message."""
+        return [slot for slot in self.slots if slot.message is not None]
+
+    @property
+    def all_idle(self) -> bool:
+        """True if no worker has a message and none is ready."""
+        return len(self._sleepers) >= len(self.slots) and not self._scheduler.ready
+
+    def start(self, group: TaskGroup) -> None:
+        """Start the workers in ``group``."""
+        self._group = group
+        for _ in range(self.size):
+            self._hire()
+
+    def _hire(self) -> None:
+        assert self._group is not None
+        slot = Slot(anyio.CancelScope())
+        self.slots.add(slot)
+        self._group.start_soon(self._work, slot, name="pythia worker")
+
+    def wake(self) -> None:
+        """Wake one sleeping worker; it wakes the next if there is more than it can take."""
+        if self._sleepers:
+            self._sleepers.popleft().set()
+
+    def replace(self, slot: Slot, reason: BaseException) -> None:
+        """Cancel a worker's handler and put a new worker in its place; the old one ends when its handler has."""
+        if slot.active:
+            slot.active = False
+            slot.reason = reason
+            slot.scope.cancel()
+            self._hire()
+
+    async def _work(self, slot: Slot) -> None:
+        try:
+            with slot.scope:
+                await self._loop(slot)
+        finally:
+            self.slots.discard(slot)
+
+    async def _loop(self, slot: Slot) -> None:
+        scheduler, stats, clock, handler = self._scheduler, self._stats, self._clock, self._handler
+        ready, ordered = scheduler.ready, scheduler.ordered
+        take = ready.popleft
+        streak = 0
+        while slot.active:
+            now = clock()
+            if now >= self._turn_ends:
+                await self._yield()
+                now = clock()
+            if not ready:
+                await self._sleep()
+                continue
+            message = slot.message = take()
+            slot.started = now
+            try:
+                result = await handler(message)
+            except BaseException as error:
+                self._handle(slot, message, error)
+                continue
+            if result is not None:
+                slot.message = None
+                self._returned(message, result)
+                continue
+            ledger = message._ledger
+            slot.message = None
+            if ledger.closed:
+                scheduler.orphan_ended(message)
+                continue
+            ledger.state[message._sequence - ledger.base] = DONE
+            if ordered and (lane := message._lane) is not None:
+                waiting = ledger.lanes[lane]
+                if not waiting:
+                    del ledger.lanes[lane]
+                    streak = 0
+                elif streak < STREAK:
+                    streak += 1
+                    ready.appendleft(waiting.popleft())
+                else:
+                    streak = 0
+                    ready.append(waiting.popleft())
+            stats.in_flight_bytes -= message.size
+            finished = stats.finished = stats.finished + 1
+            if finished >= scheduler.wake_at:
+                scheduler.progress()
+
+    def _handle(self, slot: Slot, message: Message[Any], error: BaseException) -> None:
+        """Pass a failure on, unless what was raised is the cancellation of the engine itself.
+
+        A handler may raise anything: CancelledError, KeyboardInterrupt, SystemExit. It is the message's failure as long
+        as no scope around us but the worker's own is cancelled, which shows in the effective deadline.
+        """
+        slot.message = None
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            if slot.reason is not None:
+                error = slot.reason
+            elif anyio.current_effective_deadline() == -math.inf:
+                raise error
+        self._failed(message, error)
+
+    async def _yield(self) -> None:
+        """Let the loop turn, and begin a new turn of work unless another worker has done so meanwhile."""
+        seen = self._turn_ends
+        await checkpoint()
+        if self._turn_ends == seen:
+            self._turn_ends = self._clock() + TURN
+
+    async def _sleep(self) -> None:
+        woken = anyio.Event()
+        self._sleepers.append(woken)
+        self._on_idle()
+        try:
+            await woken.wait()
+        finally:
+            if not woken.is_set():
+                self._sleepers.remove(woken)
+        if len(self._scheduler.ready) > 1:  # else it takes the only one itself
+            self.wake()

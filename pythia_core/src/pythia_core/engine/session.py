@@ -1,0 +1,365 @@
+"""One subscription's life: from ``subscribe`` to ``aclose``, as the owner that the subscription reports to.
+
+Invariants:
+
+- O1. No await stands between the return of a fetch and the admission of what it brought.
+- O2. A fetch is never cancelled before ``aclose``; it is asked to end by ``stop_fetching``.
+- O3. What is released is released after ``stop_fetching`` (a stop) or under the revoke that ends its assignment.
+- O4. After a revoke or a loss the partition's ledger is closed: nothing of it is settled any more.
+- O5. ``revoked`` returns by its deadline, and a stop ends by its own, whatever handlers and brokers do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from pythia_core.contracts.message import Message, Partition
+from pythia_core.contracts.settlement import Assignment, Chunk, Refused
+from pythia_core.contracts.source import Subscription
+from pythia_core.engine.committer import Committer
+from pythia_core.engine.intake import Intake
+from pythia_core.engine.ledger import RELEASED, Ledger, OffsetLedger, TokenLedger
+from pythia_core.engine.outcomes import MessageTooLarge
+from pythia_core.errors import SubscriptionLost
+
+if TYPE_CHECKING:
+    from pythia_core.engine.engine import Engine
+
+log = logging.getLogger("pythia.session")
+
+SUBSCRIBE_DEADLINE = 60.0  # seconds
+CLOSE_DEADLINE = 10.0  # seconds, for a subscription that does not keep to "a few seconds"
+FORCED_SETTLE = 1.0  # seconds that a forced stop still gives to settling what is done
+WAIT = 0.5  # seconds a fetch may wait for its first message
+WAIT_LEFT_OUT = 0.01  # the same while a partition is left out, which would else stall when its room returns
+STOPPED_WAIT = 0.25  # seconds between looks at a client while nothing may be fetched
+
+
+class Session:
+    """The engine's side of one subscription.
+
+    Args:
+        engine: what the session belongs to.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._source = engine.source
+        self._capabilities = engine.source.capabilities
+        self.ledgers: dict[Partition, Ledger] = {}
+        self.intake = Intake(
+            engine.settings.limits,
+            engine.settings.batch_size,
+            engine.stats,
+            engine.gates,
+            lambda reason, stopped: engine.tell("paused", reason, stopped),
+        )
+        self.subscribed = False
+        self.draining = False
+        self._subscription: Subscription | None = None
+        self._ended = anyio.Event()
+        self._error: BaseException | None = None
+        self._progress = anyio.Event()
+        self._watching = 0  # how many drains wait for every single completion
+        self._settle_at = 0
+        self.committer = Committer(
+            self._settle,
+            self._capabilities,
+            interval=engine.settings.batch_timeout,
+            stats=engine.stats,
+            clock=engine.clock,
+            refused=self._refused,
+        )
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Subscribe and work until the engine stops.
+
+        Raises:
+            Exception: what ended the subscription before that.
+        """
+        try:
+            with anyio.fail_after(SUBSCRIBE_DEADLINE):
+                self._subscription = await self._source.subscribe(self)
+            self.subscribed = True
+            self._engine.stats.subscriptions += 1
+            await self._work(self._subscription)
+        finally:
+            self.subscribed = False
+            self.lost(list(self.ledgers))
+            await self._close()
+        if self._error is not None:
+            raise self._error
+
+    async def _work(self, subscription: Subscription) -> None:
+        shield = anyio.CancelScope(shield=True)  # its tasks end only after the subscription has been closed
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._client, shield, name="pythia client")
+            try:
+                await self._until_stop()
+                if self._error is None:
+                    await self._drain(subscription)
+            finally:
+                self.lost(list(self.ledgers))
+                await self._close()
+                shield.cancel()
+
+    async def _client(self, shield: anyio.CancelScope) -> None:
+        """Run the two tasks that use the subscription."""
+        with shield:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._fetching, name="pythia fetch")
+                group.start_soon(self.committer.run, name="pythia committer")
+
+    async def _until_stop(self) -> None:
+        async with anyio.create_task_group() as group:
+
+            async def stop() -> None:
+                await self._engine.stopping.wait()
+                self._ended.set()
+
+            group.start_soon(stop)
+            await self._ended.wait()
+            group.cancel_scope.cancel()
+
+    async def _close(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_DEADLINE) as scope:
+            try:
+                await subscription.aclose()
+            except Exception as error:
+                log.warning("closing the subscription to %s failed: %s", self._source.name, error)
+        if scope.cancelled_caught:
+            log.error("%s did not close within %g s", self._source.name, CLOSE_DEADLINE)
+
+    def fail(self, error: BaseException) -> None:
+        """End this subscription; the engine subscribes anew."""
+        if self._error is None:
+            self._error = error
+        self._ended.set()
+
+    # -- intake --------------------------------------------------------------------------------------------------
+
+    async def _fetching(self) -> None:
+        try:
+            while not self.draining:
+                limit = self.intake.limit()
+                self._aim()
+                self.admit(await (self._fetch(limit) if limit else self._look_in()))
+        except Exception as error:
+            self.fail(error)
+
+    async def _fetch(self, limit: int) -> Sequence[Chunk]:
+        assert self._subscription is not None
+        wait = WAIT_LEFT_OUT if self.intake.left_out or self.intake.delay is not None else WAIT
+        return await self._subscription.fetch(self.intake.room, limit, self.intake.bytes(), wait)
+
+    async def _look_in(self) -> Sequence[Chunk]:
+        """Wait until something may be fetched again; then let the client raise what it has stored."""
+        with anyio.move_on_after(min(STOPPED_WAIT, self.intake.delay or STOPPED_WAIT)):
+            await self.intake.resumed.wait()
+            return ()
+        if self._subscription is None:
+            return ()
+        return await self._subscription.fetch({}, 0, 0, 0.0)
+
+    def admit(self, chunks: Sequence[Chunk]) -> None:
+        """Enter what a fetch brought: the one way into the engine."""
+        now = self._engine.clock()
+        for chunk in chunks:
+            ledger = self.ledgers.get(chunk.partition)
+            if ledger is None or ledger.closed:
+                continue  # no longer ours: whoever has the partition now gets them
+            first = ledger.admit(chunk.messages, chunk.position, now)
+            self.committer.dirty.add(ledger)
+            if self.draining or ledger.draining:
+                self._turn_away(ledger, chunk, first)
+            elif chunk.messages:
+                self._take_in(ledger, chunk, first)
+
+    def _take_in(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
+        engine, messages = self._engine, chunk.messages
+        sizes = [message.size for message in messages]
+        engine.stats.received += len(messages)
+        engine.stats.in_flight_bytes += sum(sizes)
+        self.intake.admitted(ledger)
+        if max(sizes) <= engine.settings.limits.message_bytes:
+            engine.scheduler.admit(ledger, messages, first)
+        else:
+            self._take_in_singly(ledger, messages, first)
+
+    def _take_in_singly(self, ledger: Ledger, messages: Sequence[Message[Any]], first: int) -> None:
+        """Admit messages of which some are too large to be run; those become dead letters, by reference."""
+        bound = self._engine.settings.limits.message_bytes
+        for number, message in enumerate(messages, first):
+            if message.size <= bound:
+                self._engine.scheduler.admit(ledger, (message,), number)
+                continue
+            message._ledger, message._sequence, message._lane = ledger, number, None
+            self._engine.failed(
+                message, MessageTooLarge(f"{message.size} bytes; limits.message_bytes is {bound}")
+            )
+
+    def _turn_away(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
+        """Give back what arrived after the last call: it is not run."""
+        for number, message in enumerate(chunk.messages, first):
+            message._ledger, message._sequence = ledger, number
+            if isinstance(ledger, TokenLedger):
+                ledger.mark(message, RELEASED)
+        self._engine.stats.released += len(chunk.messages)
+
+    # -- progress ------------------------------------------------------------------------------------------------
+
+    def progress(self) -> None:
+        """React to the count of finished messages that somebody waited for, and aim at the next one."""
+        finished = self._engine.stats.finished
+        if finished >= self._settle_at:
+            self._settle_at = finished + self.committer.threshold
+            self.committer.soon()
+        if self.intake.resume_at is not None and finished >= self.intake.resume_at:
+            self.intake.resumed.set()
+        if self._watching:
+            self._progress.set()
+        self._aim()
+
+    def _aim(self) -> None:
+        finished = self._engine.stats.finished
+        if self._watching:
+            self._engine.scheduler.wake_at = 0
+            return
+        resume = self.intake.resume_at
+        at = (
+            self._settle_at
+            if resume is None or self.intake.resumed.is_set()
+            else min(self._settle_at, resume)
+        )
+        self._engine.scheduler.wake_at = max(at, finished + 1)
+
+    def idle(self) -> None:
+        """React to workers that found nothing to do."""
+        if self._engine.pool.all_idle:
+            self.committer.idle()
+
+    # -- settling ------------------------------------------------------------------------------------------------
+
+    async def _settle(self, settlements: Sequence[Any]) -> Sequence[Refused]:
+        if self._subscription is None:
+            raise SubscriptionLost("the subscription is closed")
+        return await self._subscription.settle(settlements)
+
+    def _refused(self, ledger: Ledger, refusal: Refused) -> None:
+        if refusal.positions is None:
+            log.warning("%s: partition %s is no longer ours", self._source.name, ledger.partition)
+            if self.ledgers.get(ledger.partition) is ledger:
+                self.lost([ledger.partition])
+            return
+        self._engine.stats.refused += len(refusal.positions)
+        log.warning("%s: %d message(s) are no longer ours", self._source.name, len(refusal.positions))
+        self._engine.strike(ledger, ledger.refuse(refusal.positions))
+
+    # -- owner ---------------------------------------------------------------------------------------------------
+
+    def assigned(self, assignments: Mapping[Partition, Assignment]) -> None:
+        """Take ownership of partitions."""
+        self.lost([partition for partition in assignments if partition in self.ledgers])
+        for partition, assignment in assignments.items():
+            ledger = self._new_ledger(partition, assignment)
+            self.ledgers[partition] = ledger
+            self._engine.scheduler.open(ledger)
+            self.intake.open(ledger)
+        self._engine.tell("assigned", list(assignments))
+
+    def _new_ledger(self, partition: Partition, assignment: Assignment) -> Ledger:
+        decode = self._engine.decode
+        if self._capabilities.ack == "cumulative":
+            return OffsetLedger(partition, assignment, decode)
+        return TokenLedger(partition, assignment, decode, both=self._capabilities.ack == "both")
+
+    async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:
+        """Drain, settle and let go of partitions, by ``deadline`` at the latest."""
+        ledgers = [self.ledgers[partition] for partition in partitions if partition in self.ledgers]
+        for ledger in ledgers:
+            ledger.draining = True
+            self.intake.close(ledger.partition)
+        now = self._engine.clock()
+        await self._finish(ledgers, deadline, deadline - 0.1 * max(deadline - now, 0.0))
+        for ledger in ledgers:
+            self._drop(ledger)
+        self._engine.cancel_orphans()
+        self._engine.tell("revoked", list(partitions), False)
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Forget partitions: nothing of them is settled."""
+        gone = [self.ledgers[partition] for partition in partitions if partition in self.ledgers]
+        if not gone:
+            return
+        self._engine.take_unstarted(gone)
+        for ledger in gone:
+            self._drop(ledger)
+        self._engine.tell("revoked", [ledger.partition for ledger in gone], True)
+
+    def _drop(self, ledger: Ledger) -> None:
+        """Close a ledger; what is still at work on it becomes an orphan."""
+        if ledger.closed:
+            return
+        self.intake.close(ledger.partition)
+        if self.ledgers.get(ledger.partition) is ledger:
+            del self.ledgers[ledger.partition]
+        self._engine.abandon(ledger)
+
+    # -- draining ------------------------------------------------------------------------------------------------
+
+    async def _drain(self, subscription: Subscription) -> None:
+        """Stop gracefully: no more intake, give back what has not started, finish and settle the rest."""
+        engine = self._engine
+        for ledger in self.ledgers.values():
+            ledger.draining = True
+        with anyio.move_on_after(max(engine.deadline - engine.clock(), FORCED_SETTLE)):
+            await subscription.stop_fetching()
+        self.draining = True
+        self.intake.resumed.set()
+        total = max(engine.deadline - engine.clock(), 0.0)
+        last = max(engine.deadline, engine.clock() + FORCED_SETTLE)
+        await self._finish(list(self.ledgers.values()), last, engine.deadline - 0.1 * total)
+
+    async def _finish(self, ledgers: Collection[Ledger], deadline: float, work_until: float) -> None:
+        self._release(ledgers)
+        self._watching += 1
+        self._aim()
+        try:
+            while self._engine.started(ledgers):
+                rest = min(work_until, self._engine.deadline) - self._engine.clock()
+                if rest <= 0:
+                    break
+                self._progress = anyio.Event()
+                with anyio.move_on_after(rest):
+                    await self._progress.wait()
+        finally:
+            self._watching -= 1
+            self._aim()
+        if not await self.committer.flush(deadline):
+            log.warning(
+                "%s: not everything done could be settled in time; it will be delivered again",
+                self._source.name,
+            )
+
+    def _release(self, ledgers: Collection[Ledger]) -> None:
+        """Give back what has not started; where acknowledgement is cumulative it is just dropped."""
+        unstarted = self._engine.take_unstarted(ledgers)
+        for message in unstarted:
+            if isinstance(message._ledger, TokenLedger):
+                message._ledger.mark(message, RELEASED)
+        self._engine.stats.released += len(unstarted)
+        if unstarted:
+            self.committer.soon()
+
+    def nudge(self) -> None:
+        """Look again at what a drain waits for; the engine calls it when its deadline moves or a job is dropped."""
+        self._progress.set()
