@@ -1,0 +1,323 @@
+"""The supervisor's mind: told what happened, it answers what to do. No clock, no process, no signal in it.
+
+Each event first changes what is known; then one pass (``_advance``) derives what follows, so that no order of events
+can leave something undone. Its invariants, each with a test of the same name:
+
+1. *One slot, one process.* A slot belongs to at most one living child.
+2. *A stop is final.* Once stopping, nothing is started.
+3. *Said once.* A child is told ``stop`` at most once and ``force`` at most once; ``force`` needs a second signal that
+   came 2 s after the first or later.
+4. *Killed late.* A child is killed only after it began to end, ``drain_timeout`` + 10 s later (5 s while it imports; 10 s
+   after ``force``), and then it is killed for certain.
+5. *Restarts never give up, and never hurry.* A dead child is replaced for ever, after full jitter that grows to 30 s. Only
+   one that had been ready for 10 s and ended by itself (exit 75, recycle, or 0, somebody sent it SIGTERM) is replaced at once.
+6. *Enough and not more.* There are ``target`` seats, and at most one child above that: the newcomer of a rolling restart.
+7. *A roll loses nobody.* A child is told to stop only when its successor is ready; the first successor that is not ready
+   in 60 s ends the roll, and its predecessor stays.
+8. *Ending is rare.* By itself the supervisor ends, with 1, in two cases only. At the first start every child says that
+   another start would end the same way (a file that does not import, a setting that is wrong): nobody was ever ready,
+   so nothing is lost by saying so loudly. Or for 5 minutes no child was ready and none was waiting for a broker.
+9. *One end.* ``End`` comes once, when no child is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from pythia_core.backoff import full_jitter
+from pythia_core.signals import StopSignals
+from pythia_core.supervisor.events import (
+    Action,
+    Asked,
+    Command,
+    Died,
+    Draining,
+    End,
+    Event,
+    Fault,
+    Kill,
+    Level,
+    Loaded,
+    Report,
+    Say,
+    Spawn,
+    Tell,
+    Tick,
+)
+from pythia_core.supervisor.fleet import KILL_GRACE, Child, Seat, describe_status, free_slot
+from pythia_core.supervisor.roll import READY_SECONDS, Roll
+
+__all__ = ["Machine"]
+
+BACKOFF_BASE, BACKOFF_FACTOR, BACKOFF_CAP = 1.0, 2.0, 30.0  # seconds; a crash loop costs two starts a minute
+STEADY = 10.0  # seconds ready, after which a death is not a failed start
+SILENT_SECONDS = 10.0  # without a report; they come each second
+HOPE_SECONDS = 300.0  # without any child ready, for a reason of its own
+
+CLEAN, RECYCLE = 0, 75
+
+
+@attrs.define(eq=False)
+class Machine:
+    """Decides for a number of worker processes.
+
+    Args:
+        target: how many there should be.
+        random: returns a float in ``[0, 1)``, for the backoff.
+    """
+
+    target: int
+    random: Callable[[], float]
+    children: dict[int, Child] = attrs.field(factory=dict, init=False)
+    seats: list[Seat] = attrs.field(factory=list, init=False)
+    roll: Roll | None = attrs.field(default=None, init=False)
+    restarts: int = attrs.field(default=0, init=False)
+    stopping: bool = attrs.field(default=False, init=False)
+    exit_code: int = attrs.field(default=0, init=False)
+    _signals: StopSignals = attrs.field(factory=StopSignals, init=False)
+    _started: int = attrs.field(default=0, init=False)
+    _anyone_ready: bool = attrs.field(default=False, init=False)
+    _last_fine: float | None = attrs.field(default=None, init=False)
+    _told: set[str] = attrs.field(factory=set, init=False)
+    _ended: bool = attrs.field(default=False, init=False)
+    now: float = attrs.field(default=0.0, init=False)
+    _actions: list[Action] = attrs.field(factory=list, init=False)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take one event at a time (seconds, monotonic) and return what to do, in this order."""
+        self.now, self._actions = now, []
+        if self._last_fine is None:
+            self._last_fine = now
+        self._note(event)
+        self._advance()
+        return self._actions
+
+    def wakeup(self, now: float) -> float | None:
+        """Return when a tick is due at the latest, or None if there is nothing to wait for."""
+        times = [seat.due for seat in self.seats if seat.child is None]
+        times += [child.kill_at for child in self.children.values() if child.kill_at and not child.killed]
+        times += [self.roll.deadline] if self.roll else []
+        return min((time for time in times if time > now), default=None)
+
+    # What is known -------------------------------------------------------------------------------
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Tick):
+            self._notice_silence()
+        elif isinstance(event, Asked):
+            self._asked(event.wish)
+        elif (child := self.children.get(event.number)) is None:
+            return  # it was its last word, heard after its death
+        elif isinstance(event, Loaded):
+            child.loaded, child.heard, child.drain_timeout = True, self.now, event.drain_timeout
+        elif isinstance(event, Report):
+            self._reported(child, event)
+        elif isinstance(event, Draining):
+            self._drains(child, event.reason)
+        elif isinstance(event, Fault):
+            child.hopeless = event.hopeless
+            self._say_once("error", event.text)
+        else:
+            self._died(child, event)
+
+    def _asked(self, wish: str) -> None:
+        if wish == "stop":
+            self._asked_to_stop()
+        elif self.stopping:
+            self.say("info", f"asked for {wish}, but a stop is under way")
+        elif wish == "roll":
+            self._begin_roll()
+        elif wish == "more":
+            self.target += 1
+            self.say("info", f"one more: {self.target} processes")
+        elif self.target == 1:
+            self.say("warning", "one fewer would be none: the last process stays")
+        else:
+            self.target -= 1
+            self.say("info", f"one fewer: {self.target} processes")
+
+    def _asked_to_stop(self) -> None:
+        meaning = self._signals.heard(self.now)
+        if meaning == "stop":
+            self.say("info", f"stopping: {len(self.children)} process(es) finish what they have begun")
+            self._stop_all()
+        elif meaning == "force":
+            self.say("warning", "asked again: work under way is abandoned, to be delivered again")
+            for child in self.children.values():
+                self._tell(child, "force")
+                child.hurry(self.now + KILL_GRACE)
+
+    def _begin_roll(self) -> None:
+        if self.roll is not None:
+            self.say("info", "asked to restart, but a rolling restart is under way")
+            return
+        self.roll = Roll([seat.child.number for seat in self.seats if seat.child is not None])
+        self.say("info", f"rolling restart of {len(self.roll.remaining)} process(es), one at a time")
+
+    def _reported(self, child: Child, report: Report) -> None:
+        was_ready, was_waiting = child.ready, child.waiting_for
+        child.take(report, self.now)
+        if child.ready or report.waiting_for == "broker":
+            self._last_fine = self.now
+        if child.ready and not was_ready:
+            self._anyone_ready = True
+            self._told.clear()
+            self.say("info", f"process {child.number} is ready")
+        elif not child.ready and not child.leaving and (was_ready or was_waiting != report.waiting_for):
+            self.say(
+                "warning", f"process {child.number} is not ready: {'; '.join(report.reasons) or 'no reason'}"
+            )
+
+    def _drains(self, child: Child, reason: str) -> None:
+        if not child.leaving:
+            self.say("info", f"process {child.number} drains by itself: {reason or 'it was sent SIGTERM'}")
+        child.draining, child.ready = True, False
+        child.hurry(self.now + child.patience())
+
+    def _notice_silence(self) -> None:
+        for child in self.children.values():
+            silence = self.now - child.heard
+            if child.loaded and not child.leaving and not child.silent and silence > SILENT_SECONDS:
+                child.silent, child.ready, child.waiting_for = True, False, "itself"
+                child.reasons = ("it does not report: its event loop is blocked, or the process is halted",)
+                self.say("warning", f"process {child.number} has not reported for {silence:.0f} s")
+
+    def _died(self, child: Child, event: Died) -> None:
+        del self.children[child.number]
+        how = describe_status(event.status)
+        seat = self._seat_of(child)
+        if child.told:  # by a stop, a scale-in or a roll
+            self._left(child, event.status, how)
+        elif seat is None:  # the newcomer of a roll, which takes note of it itself
+            self.say("error", f"process {child.number}, which was to take over, ended {how}")
+        elif seat.successor is not None:
+            self.say("warning", f"process {child.number} ended {how} before it was replaced")
+            seat.child, seat.successor = seat.successor, None
+        else:
+            self._vacate(seat, child, event.status, how)
+
+    def _left(self, child: Child, status: int, how: str) -> None:
+        clean = status in (CLEAN, RECYCLE)
+        if self.stopping and not clean:
+            self.exit_code = 1
+        self.say("info" if clean else "warning", f"process {child.number} ended {how}")
+
+    def _vacate(self, seat: Seat, child: Child, status: int, how: str) -> None:
+        """Empty a seat and say when it is filled again."""
+        steady = child.first_ready is not None and self.now - child.first_ready >= STEADY
+        by_itself = steady and status in (CLEAN, RECYCLE)
+        seat.failures = 0 if by_itself else 1 if steady else seat.failures + 1
+        delay = full_jitter(seat.failures, BACKOFF_BASE, BACKOFF_FACTOR, BACKOFF_CAP, self.random)
+        seat.due = self.now + (0.0 if by_itself else delay)
+        seat.child, seat.recycled, seat.hopeless = None, by_itself and status == RECYCLE, child.hopeless
+        self.restarts += 1
+        level: Level = "info" if status in (CLEAN, RECYCLE) else "error"
+        self.say(level, f"process {child.number} ended {how}; the next starts in {seat.due - self.now:.1f} s")
+
+    # What follows --------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        if not self.stopping:
+            self._judge()
+        if not self.stopping:
+            if self.roll is not None and not self.roll.advance(self):
+                self.roll = None
+            self._trim()
+            self._fill()
+        self._enforce()
+        if self.stopping and not self.children and not self._ended:
+            self._ended = True
+            self._actions.append(End(self.exit_code))
+
+    def _judge(self) -> None:
+        """End if nothing but people can help."""
+        if not self._anyone_ready and self.seats and all(seat.hopeless for seat in self.seats):
+            self._give_up("no process can start, and trying again would change nothing")
+        elif self._last_fine is not None and self.now - self._last_fine >= HOPE_SECONDS:
+            reasons = {reason for child in self.children.values() for reason in child.reasons}
+            why = "; ".join(sorted(reasons)) or "they end before they are ready"
+            self._give_up(f"no process was ready for {HOPE_SECONDS / 60:.0f} minutes: {why}")
+
+    def _give_up(self, why: str) -> None:
+        self.say("error", f"giving up: {why}")
+        self.exit_code = 1
+        self._stop_all()
+
+    def _stop_all(self) -> None:
+        self.stopping, self.roll = True, None
+        self.seats.clear()
+        for child in self.children.values():
+            self.stop(child)
+
+    def _fill(self) -> None:
+        """Start what is missing and due."""
+        while len(self.seats) < self.target:
+            self.seats.append(Seat(due=self.now))
+        for seat in self.seats:
+            if seat.child is None and seat.due <= self.now and not (seat.recycled and self._recycling()):
+                seat.child = self.spawn(recycled=seat.recycled)
+
+    def _recycling(self) -> bool:
+        """Tell whether a recycled child's successor is still on its way to be ready: one at a time."""
+        return any(
+            child.recycled and child.first_ready is None and self.now - child.started < READY_SECONDS
+            for child in self.children.values()
+        )
+
+    def _trim(self) -> None:
+        """Take seats away, empty ones first, then the idlest child's, one child at a time; none during a roll."""
+        while self.roll is None and len(self.seats) > self.target:
+            seat = min(self.seats, key=_worth)
+            if seat.child is not None:
+                if any(child.leaving for child in self.children.values()):
+                    return
+                self.stop(seat.child)
+            self.seats.remove(seat)
+
+    def _enforce(self) -> None:
+        for child in self.children.values():
+            if child.kill_at is not None and not child.killed and self.now >= child.kill_at:
+                child.killed = True
+                self.say("error", f"process {child.number} has not ended in time: it is killed")
+                self._actions.append(Kill(child.number))
+
+    # What is done ---------------------------------------------------------------------------------
+
+    def spawn(self, *, recycled: bool = False) -> Child:
+        """Start a child."""
+        self._started += 1
+        child = Child(self._started, free_slot(self.children.values()), self.now, recycled=recycled)
+        self.children[child.number] = child
+        self._actions.append(Spawn(child.number, child.slot))
+        return child
+
+    def stop(self, child: Child) -> None:
+        """Have a child drain and end."""
+        if not child.told:
+            self._tell(child, "stop")
+            child.ready = False
+            child.hurry(self.now + child.patience())
+
+    def _tell(self, child: Child, command: Command) -> None:
+        child.told = command
+        self._actions.append(Tell(child.number, command))
+
+    def _seat_of(self, child: Child) -> Seat | None:
+        return next((seat for seat in self.seats if seat.child is child), None)
+
+    def say(self, level: Level, text: str) -> None:
+        """Log a line."""
+        self._actions.append(Say(level, text))
+
+    def _say_once(self, level: Level, text: str) -> None:
+        """Say it, unless a sibling has said the same since anybody was last ready."""
+        if text not in self._told:
+            self._told.add(text)
+            self.say(level, text)
+
+
+def _worth(seat: Seat) -> tuple[bool, float, int]:
+    """Rank a seat for scale-in, least first: an empty one, then the idlest child's, then the highest slot's."""
+    return (False, 0.0, 0) if seat.child is None else (True, seat.child.busy, -seat.child.slot)
