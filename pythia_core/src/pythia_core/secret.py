@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Self
+
+from pythia_core.errors import ConfigError
 
 __all__ = ["MASK", "Secret", "mask_url"]
 
@@ -37,6 +40,18 @@ class Secret:
     def from_file(cls, path: str | Path) -> Self:
         """Return a secret that is read from a file at each use, without the line end: a mounted secret may change."""
         return cls(lambda: Path(path).read_text(encoding="utf-8").rstrip("\r\n"))
+
+    @classmethod
+    def from_env(cls, name: str) -> Self:
+        """Return a secret that is read from an environment variable at each use."""
+
+        def read() -> str:
+            try:
+                return os.environ[name]
+            except KeyError:
+                raise ConfigError(f"the environment has no {name}, where a secret was to be read") from None
+
+        return cls(read)
 
     def reveal(self) -> str:
         """Return the text itself. Call it where the text is used, and keep the result nowhere."""

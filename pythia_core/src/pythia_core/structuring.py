@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cattrs
@@ -18,16 +19,18 @@ from cattrs.errors import (
 )
 from cattrs.preconf.orjson import make_converter
 
+from pythia_core.config.values import convert
 from pythia_core.errors import DecodeError
+from pythia_core.secret import Secret
 
-__all__ = ["faults", "structure_body"]
+__all__ = ["faults", "structure_body", "structure_setting"]
 
 
 def structure_body(body: Any, body_type: Any) -> Any:
     """Return the body as an instance of the type; see :func:`pythia_core.codecs.structure`."""
     try:
         return _body_converter().structure(body, body_type)
-    except Exception as error:  # noqa: BLE001 - "from None", since the error has the body in it
+    except Exception as error:
         told = "; ".join(faults(error))
         raise DecodeError(f"the body, a {type(body).__name__}, is not {_name(body_type)}: {told}") from None
 
@@ -100,3 +103,17 @@ def _name(kind: Any) -> str:
         if isinstance(kind, type) and not hasattr(kind, "__args__")
         else str(kind).replace("typing.", "")
     )
+
+
+def structure_setting(value: Any, kind: Any) -> Any:
+    """Return a setting as an instance of a type that only cattrs knows: dates, UUIDs, classes with fields."""
+    return _settings_converter().structure(value, kind)
+
+
+@cache
+def _settings_converter() -> cattrs.Converter:
+    converter = make_converter(forbid_extra_keys=True)
+    converter.register_structure_hook_func(
+        lambda kind: kind in (bool, int, float, str, Secret, Path), convert
+    )
+    return converter
