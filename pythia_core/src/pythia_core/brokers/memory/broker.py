@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from pythia_core.brokers.memory.faults import FaultInjection
 from pythia_core.brokers.memory.group import Group, Member
 from pythia_core.brokers.memory.rules import Rules
 from pythia_core.brokers.memory.topic import Key, Log, Record, Topic
+from pythia_core.codecs import encode
 from pythia_core.contracts.message import NO_HEADERS, Headers
 from pythia_core.contracts.sink import HeaderInput
 from pythia_core.contracts.source import Backlog
@@ -214,11 +213,6 @@ class MemoryBroker(FaultInjection):
     def dead_letters(self, topic: str) -> list[Record]:
         """Return what lies in the topic's natural place for dead letters."""
         return self.records(topic + DEAD_LETTERS)
-
-
-def encode(value: Any) -> bytes:
-    """Return the bytes of a body: bytes as they are, anything else as JSON."""
-    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else orjson.dumps(value)
 
 
 def _headers(headers: HeaderInput | None) -> Headers:

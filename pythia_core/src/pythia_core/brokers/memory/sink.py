@@ -8,22 +8,25 @@ from typing import Any
 import anyio.lowlevel
 import attrs
 
-from pythia_core.brokers.memory.broker import encode, find_broker
+from pythia_core.brokers.memory.broker import find_broker
+from pythia_core.codecs import JSON, encode
 from pythia_core.contracts.sink import Output, Sink, WriteResult
 from pythia_core.errors import NotOpenError, WriteError
 
 
 @attrs.define(eq=False)
 class MemoryProducer(Sink):
-    """Write to a topic. Bytes go as they are, anything else as JSON.
+    """Write to a topic.
 
     Args:
         topic: where to; made if it is not there.
         broker: a broker or the name of one of this process's brokers.
+        codec: what encodes a value that is not bytes.
     """
 
     topic: str
     broker: Any = attrs.field(default=None, converter=find_broker, kw_only=True)
+    codec: Any = attrs.field(default=JSON, kw_only=True)
     _opened: bool = attrs.field(default=False, init=False, repr=False)
 
     @property
@@ -69,8 +72,8 @@ class MemoryProducer(Sink):
         if output.key in stuck:
             return WriteError(f"an earlier output of key {output.key!r} was not written")
         try:
-            value = encode(output.value)
-        except TypeError as error:
-            return WriteError(f"cannot encode a {type(output.value).__name__}: {error}", permanent=True)
+            value = encode(output.value, self.codec)
+        except WriteError as error:
+            return error
         self.broker.publish(self.topic, value, key=output.key, headers=output.headers)
         return None
