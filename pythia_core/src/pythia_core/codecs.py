@@ -145,7 +145,7 @@ def encode(value: Any, codec: Codec = JSON) -> bytes:
         return bytes(value)
     try:
         return codec.encode(value)
-    except Exception as error:  # noqa: BLE001 - a codec is anybody's; "from None", since its error may quote the value
+    except Exception as error:
         text = f"a {type(value).__name__} cannot be encoded as {codec.name}: {_why(error)}"
         raise WriteError(text, permanent=True) from None
 
@@ -160,7 +160,7 @@ def decode(raw: bytes, codec: Codec = JSON) -> Any:
         return codec.decode(raw)
     except DecodeError:
         raise
-    except Exception as error:  # noqa: BLE001 - as above, and the body is a stranger's
+    except Exception as error:
         raise DecodeError(f"a body of {len(raw)} bytes is not {codec.name}: {_why(error)}") from None
 
 
