@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import attrs
 
+from pythia_core.codecs import CODECS, Codec
 from pythia_core.secret import MASK, Secret, mask_url
 
 __all__ = ["Unfit", "convert", "describe", "mentions_secret", "show"]
@@ -129,6 +130,12 @@ def _secret(value: Any) -> Secret:
     raise Unfit(describe(Secret))
 
 
+def _codec(value: Any) -> Any:
+    if isinstance(value, str) and value in CODECS:
+        return CODECS[value]
+    return value if hasattr(value, "decode") and not isinstance(value, bytes) else _unfit(Codec)
+
+
 _CONVERTERS: Mapping[Any, Callable[[Any], Any]] = {
     bool: _bool,
     int: _int,
@@ -138,6 +145,7 @@ _CONVERTERS: Mapping[Any, Callable[[Any], Any]] = {
     type(None): _none,
     Path: _path,
     Secret: _secret,
+    Codec: _codec,
 }
 
 
@@ -211,6 +219,7 @@ _WORDS: Mapping[Any, str] = {
     type(None): "none",
     Path: "a path",
     Secret: 'text, or { file = "PATH" } or { env = "NAME" }',
+    Codec: f"one of {', '.join(CODECS)}",
 }
 
 

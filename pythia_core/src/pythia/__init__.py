@@ -1,0 +1,35 @@
+"""Pythia: message workers that lose nothing.
+
+from pythia import Worker
+from pythia.brokers.redis import RedisStreamsConsumer
+
+class OrderProcessor(Worker):
+source = RedisStreamsConsumer(stream="orders")
+
+async def process(self, message):
+print(message.body)
+
+OrderProcessor().run()
+"""
+
+from pythia_core import (
+    BatchError,
+    DecodeError,
+    Message,
+    Output,
+    Reject,
+    Retry,
+    Skip,
+    Worker,
+)
+
+__all__ = [
+    "BatchError",
+    "DecodeError",
+    "Message",
+    "Output",
+    "Reject",
+    "Retry",
+    "Skip",
+    "Worker",
+]
