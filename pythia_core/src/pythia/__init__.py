@@ -1,15 +1,17 @@
 """Pythia: message workers that lose nothing.
 
-from pythia import Worker
-from pythia.brokers.redis import RedisStreamsConsumer
+    from pythia import Worker
+    from pythia.brokers.redis import RedisStreamsConsumer
 
-class OrderProcessor(Worker):
-source = RedisStreamsConsumer(stream="orders")
+    class OrderProcessor(Worker):
+        source = RedisStreamsConsumer(stream="orders")
 
-async def process(self, message):
-print(message.body)
+        async def process(self, message):
+            print(message.body)
 
-OrderProcessor().run()
+    OrderProcessor().run()
+
+Settings are in pythia.config, brokers in pythia.brokers, help for tests in pythia.testing.
 """
 
 from pythia_core import (

@@ -2,7 +2,7 @@
 
 try:
     from pythia_redis import *
-    from pythia_redis import __all__
+    from pythia_redis import __all__  # noqa: F401 - handed on
 except ModuleNotFoundError as error:
     from pythia_core.doors import closed
 
