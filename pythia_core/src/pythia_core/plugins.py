@@ -7,11 +7,9 @@ that :func:`load` refuses to run with and that ``pythia plugins`` and ``pythia c
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,20 @@ import pluggy
 from pythia_core import hooks
 from pythia_core.errors import PluginError
 from pythia_core.nearest import did_you_mean
+from pythia_core.plugin_entries import (
+    ALLOW,
+    BLOCK,
+    BUILT_IN_POINT,
+    GROUP,
+    PluginInfo,
+    blocked,
+    describe,
+    distribution_of,
+    duplicates,
+    import_plugin,
+    names_in,
+    say,
+)
 from pythia_core.plugin_rules import implemented, not_a_mapping
 
 if TYPE_CHECKING:
@@ -30,47 +42,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Discovery", "PluginInfo", "Registry", "discover", "hookimpl", "load"]
 
-GROUP = "pythia"
-ALLOW = "PYTHIA_PLUGINS"
-BLOCK = "PYTHIA_DISABLE_PLUGINS"
-BUILT_IN = "core"
-KINDS = ("sources", "sinks", "middleware", "scaling_policies", "telemetry")
+KINDS: Mapping[str, str] = {
+    "sources": "source",
+    "sinks": "sink",
+    "middleware": "middleware",
+    "scaling_policies": "scaling policy",
+    "telemetry": "telemetry",
+}
+"""What plugins add, in the plural of hooks and the singular of errors."""
 
 hookimpl = pluggy.HookimplMarker(GROUP)
 """Marks a module's function as the implementation of the hook of the same name, see :mod:`pythia_core.hooks`."""
 
 _log = logging.getLogger(__name__)
-
-
-@attrs.frozen(kw_only=True)
-class PluginInfo:
-    """What is known of one plugin.
-
-    Args:
-        name: its entry point's name, or ``core`` for what is built in.
-        distribution: which installed distribution it comes from.
-        version: of that distribution.
-        path: its file, or its package's folder if it was not imported; empty if unknown.
-        hooks: those it implements.
-        error: why it cannot be used, or None.
-        blocked: why it was not imported, or None.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    path: str = ""
-    hooks: tuple[str, ...] = ()
-    error: str | None = None
-    blocked: str | None = None
-
-    @property
-    def status(self) -> str:
-        """One word: ``broken``, ``blocked`` or ``loaded``."""
-        return "broken" if self.error else "blocked" if self.blocked else "loaded"
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.distribution} {self.version})"
 
 
 @attrs.frozen(kw_only=True)
@@ -103,14 +87,14 @@ def load(environ: Mapping[str, str]) -> Registry:
 def discover(environ: Mapping[str, str]) -> Discovery:
     """Import the plugins that the environment allows, and call no hook. Never raises for a plugin's sake."""
     discovery = Discovery()
-    found = sorted(entry_points(group=GROUP), key=lambda point: (point.name, _distribution(point)))
-    owners: dict[str, EntryPoint] = {BUILT_IN: _BUILT_IN_POINT}
-    for point in (_BUILT_IN_POINT, *found):
-        info = _describe(point)
-        if reason := _blocked(point, environ):
+    points = [BUILT_IN_POINT, *sorted(entry_points(group=GROUP), key=lambda p: (p.name, distribution_of(p)))]
+    claimed = duplicates(points)
+    for point in points:
+        info = describe(point)
+        if reason := blocked(point, environ):
             discovery.add(attrs.evolve(info, blocked=reason))
-        elif (owner := owners.setdefault(point.name, point)) is not point:
-            discovery.add(attrs.evolve(info, error=_duplicate(point, owner)))
+        elif point.name in claimed and point is not BUILT_IN_POINT:
+            discovery.add(attrs.evolve(info, error=claimed[point.name]))
         else:
             discovery.admit(info, point)
     discovery.add_missing(environ)
@@ -153,7 +137,7 @@ class Discovery:
     def admit(self, info: PluginInfo, point: EntryPoint) -> None:
         """Import a plugin and enter it with what it implements, or with what is wrong with it."""
         try:
-            module = _import(point)
+            module = import_plugin(point)
             names = tuple(implemented(module))
             self._manager.register(module, name=info.name)
         except (PluginError, ValueError) as error:  # ValueError: one module under two names
@@ -165,7 +149,7 @@ class Discovery:
     def add_missing(self, environ: Mapping[str, str]) -> None:
         """Enter what the allow list names and nothing provides: asked for and absent is an error, not a wish."""
         present = {info.name for info in self.plugins}
-        wanted = (_names(environ, ALLOW) or set()) - (_names(environ, BLOCK) or set())
+        wanted = (names_in(environ, ALLOW) or set()) - (names_in(environ, BLOCK) or set())
         for name in sorted(wanted - present):
             error = f"{ALLOW} names it, and no installed distribution has it; {did_you_mean(name, present)}"
             self.add(PluginInfo(name=name, distribution="not installed", version="", error=error))
@@ -180,7 +164,7 @@ class Discovery:
             try:
                 (answer,) = self._manager.subset_hook_caller(hook, others)()
             except Exception as error:
-                self.fail(info, f"{hook}() raised {_say(error)}")
+                self.fail(info, f"{hook}() raised {say(error)}")
             else:
                 yield info, answer
 
@@ -192,39 +176,43 @@ class Discovery:
         )
 
     def registry(self) -> Registry:
-        """Call the five hooks that name classes, and collect what they return."""
-        collected: dict[str, Any] = {kind: self._collect(kind) for kind in KINDS}
-        return Registry(**collected, plugins=self.plugins)
+        """Call the five hooks that name classes, and put together what they return."""
+        together: dict[str, Any] = {
+            kind: {name: thing for _, things in self.collect(kind) for name, thing in things.items()}
+            for kind in KINDS
+        }
+        return Registry(**together, plugins=self.plugins)
 
-    def _collect(self, kind: str) -> dict[str, Any]:
+    def collect(self, kind: str) -> Iterator[tuple[PluginInfo, Mapping[str, Any]]]:
+        """Call the hook of one kind; yield what each plugin adds, but for names that another has already."""
         owners: dict[str, PluginInfo] = {}
-        collected: dict[str, Any] = {}
         for info, answer in self.ask(f"pythia_register_{kind}"):
             if fault := not_a_mapping(answer):
                 self.fail(info, f"pythia_register_{kind}() {fault}")
                 continue
-            for name, factory in answer.items():
-                if (owner := owners.setdefault(name, info)) is not info:
-                    self.fail(
-                        info, f"{kind.rstrip('s')} {name!r} is {owner}'s already; only one may have the name"
-                    )
-                else:
-                    collected[name] = factory
-        return collected
+            free = {
+                name: thing for name, thing in answer.items() if self._claim(owners, KINDS[kind], name, info)
+            }
+            yield info, free
 
     def commands(self) -> tuple[click.Command, ...]:
-        """Call the hook for commands, and return those whose names are free."""
+        """Call the hook for commands, and return what all plugins add."""
+        return tuple(command for _, commands in self.collect_commands() for command in commands)
+
+    def collect_commands(self) -> Iterator[tuple[PluginInfo, Sequence[click.Command]]]:
+        """Call the hook for commands; yield what each plugin adds, but for names that another has already."""
         owners: dict[str, PluginInfo] = {}
-        collected: list[click.Command] = []
         for info, answer in self.ask("pythia_register_commands"):
-            for command in self._listed(info, answer):
-                if (owner := owners.setdefault(command.name or "", info)) is not info:
-                    self.fail(
-                        info, f"command {command.name!r} is {owner}'s already; only one may have the name"
-                    )
-                else:
-                    collected.append(command)
-        return tuple(collected)
+            listed = self._listed(info, answer)
+            free = [command for command in listed if self._claim(owners, "command", command.name or "", info)]
+            yield info, free
+
+    def _claim(self, owners: dict[str, PluginInfo], word: str, name: str, info: PluginInfo) -> bool:
+        """Give a name to the first plugin that wants it; for the second that is an error."""
+        owner = owners.setdefault(name, info)
+        if owner is not info:
+            self.fail(info, f"{word} {name!r} is {owner}'s already; only one may have the name")
+        return owner is info
 
     def _listed(self, info: PluginInfo, answer: Any) -> Sequence[click.Command]:
         import click
@@ -245,71 +233,3 @@ def _specifications() -> ModuleType:
 
 def _key(info: PluginInfo) -> tuple[str, str]:
     return info.name, info.distribution
-
-
-# What is built in comes through the same door, as an entry point that no distribution needs to declare.
-_BUILT_IN_POINT = EntryPoint(BUILT_IN, "pythia_core.builtins", GROUP)
-
-
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "pythia-core"
-
-
-def _describe(point: EntryPoint) -> PluginInfo:
-    if point.dist is None:
-        from pythia_core.version import version
-
-        return PluginInfo(name=point.name, distribution="pythia-core", version=version())
-    return PluginInfo(
-        name=point.name,
-        distribution=point.dist.name,
-        version=point.dist.version,
-        path=_folder(point.module),
-    )
-
-
-def _folder(module: str) -> str:
-    """Return where a module's top-level package lies, found without importing it."""
-    try:
-        spec = importlib.util.find_spec(module.partition(".")[0])
-    except (ImportError, ValueError):
-        return ""
-    return str(Path(spec.origin).parent) if spec and spec.origin else ""
-
-
-def _names(environ: Mapping[str, str], variable: str) -> set[str] | None:
-    """Return the comma-separated names in a variable, or None if it is not set; set and empty means no name."""
-    text = environ.get(variable)
-    return None if text is None else {name.strip() for name in text.split(",") if name.strip()}
-
-
-def _blocked(point: EntryPoint, environ: Mapping[str, str]) -> str | None:
-    """Return why a plugin may not be imported. The block list wins; what is built in needs no permission."""
-    if point.name in (_names(environ, BLOCK) or ()):
-        return f"{BLOCK} names it"
-    allowed = _names(environ, ALLOW)
-    if allowed is None or point is _BUILT_IN_POINT or point.name in allowed:
-        return None
-    return f"{ALLOW} does not name it"
-
-
-def _duplicate(point: EntryPoint, owner: EntryPoint) -> str:
-    return (
-        f"two distributions claim the plugin name {point.name!r}: {_describe(owner).distribution} ({owner.value}) "
-        f"and {_distribution(point)} ({point.value}); uninstall one of them"
-    )
-
-
-def _import(point: EntryPoint) -> ModuleType:
-    try:
-        module = point.load()
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"importing {point.value} failed: {_say(error)}") from error
-    if not isinstance(module, ModuleType):
-        raise PluginError(f"the entry point names {point.value}, which is not a module; name its plugin.py")
-    return module
-
-
-def _say(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
