@@ -18,10 +18,11 @@ import orjson
 
 from pythia_core.secret import mask_url
 
-__all__ = ["JsonFormatter", "SafeHandler", "TextFormatter", "configure", "escape"]
+__all__ = ["JsonFormatter", "SafeHandler", "TextFormatter", "configure", "early", "escape"]
 
 MESSAGE_LIMIT = 8_192  # characters; a longer line is somebody's payload
 TRACE_LIMIT = 65_536
+OWN = ("pythia", "pythia_core")  # names of Pythia's own loggers begin so
 
 # C0 and C1 controls, line and paragraph separators, and what reorders text on a screen (CVE-2021-42574); lone
 # surrogates cannot be written at all.
@@ -156,6 +157,23 @@ class SafeHandler(logging.StreamHandler[IO[str]]):
             self.dropped += 1
 
 
+_early: list[tuple[logging.Logger, str, tuple[object, ...]]] = []  # said before anybody listened
+
+
+def early(logger: logging.Logger, text: str, *args: object) -> None:
+    """Log at INFO, also if the set-up is still to come: settings must be known before logs can follow them."""
+    if logging.getLogger().handlers:
+        logger.info(text, *args)
+    else:
+        _early.append((logger, text, args))
+
+
+def _say_early() -> None:
+    while _early:
+        logger, text, args = _early.pop(0)
+        logger.info(text, *args)
+
+
 def configure(
     level: str = "info",
     format: Literal["text", "json"] = "text",
@@ -181,7 +199,9 @@ def configure(
     root = logging.getLogger()
     ours = [handler for handler in root.handlers if isinstance(handler, SafeHandler)]
     if len(ours) < len(root.handlers):
-        logging.getLogger("pythia_core").setLevel(level.upper())
+        for name in OWN:
+            logging.getLogger(name).setLevel(level.upper())
+        _say_early()
         return None
     for handler in ours:
         root.removeHandler(handler)
@@ -190,6 +210,7 @@ def configure(
     made.setFormatter(JsonFormatter(who=who) if format == "json" else TextFormatter(colour=colour, who=who))
     root.addHandler(made)
     root.setLevel(level.upper())
+    _say_early()
     return made
 
 

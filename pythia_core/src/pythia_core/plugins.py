@@ -18,6 +18,7 @@ import pluggy
 
 from pythia_core import hooks
 from pythia_core.errors import PluginError
+from pythia_core.logs import early
 from pythia_core.nearest import did_you_mean
 from pythia_core.plugin_entries import (
     ALLOW,
@@ -80,7 +81,7 @@ def load(environ: Mapping[str, str]) -> Registry:
     discovery.refuse_broken()
     for info in registry.plugins:
         if not info.blocked:
-            _log.info("plugin %s %s of %s from %s", info.name, info.version, info.distribution, info.path)
+            early(_log, "plugin %s %s of %s from %s", info.name, info.version, info.distribution, info.path)
     return registry
 
 

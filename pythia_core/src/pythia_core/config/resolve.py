@@ -15,7 +15,7 @@ from pythia_core.config import layers
 from pythia_core.config.components import COMPONENTS, make, make_all
 from pythia_core.config.fields import FIELDS, GROUPS, LogFormat, LogLevel, fit
 from pythia_core.config.layers import Said
-from pythia_core.config.values import show
+from pythia_core.config.showing import show
 from pythia_core.config.worker_config import UNSET, Unset, WorkerConfig
 from pythia_core.contracts import Middleware, ScalingPolicy, Sink, Source, Telemetry
 from pythia_core.errors import ConfigError
@@ -75,7 +75,7 @@ class Resolved:
         return self.codec if self.body_type is None else Typed(self.codec, self.body_type)
 
     def rows(self) -> tuple[Row, ...]:
-        """Return every setting, in the order of :class:`Settings`, then the rest."""
+        """Return every setting: where messages come from and go to, then numbers, then the rest."""
         return tuple(Row(name, _shown(name, self.value(name)), self.origin[name]) for name in self.origin)
 
     def value(self, name: str) -> Any:
@@ -150,7 +150,17 @@ def resolve(
     )
 
 
-_ORDER = (*FIELDS, *COMPONENTS, "codec", "body_type")
+_ORDER = (
+    "source",
+    "sink",
+    "dead_letter",
+    *FIELDS,
+    "codec",
+    "body_type",
+    "middleware",
+    "telemetry",
+    "scaling",
+)
 
 
 def _said(

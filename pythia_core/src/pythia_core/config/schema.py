@@ -13,7 +13,8 @@ from typing import Any
 
 import attrs
 
-from pythia_core.config.values import Unfit, convert, describe, show
+from pythia_core.config.showing import show
+from pythia_core.config.values import Unfit, convert, describe
 from pythia_core.errors import ConfigError
 from pythia_core.nearest import did_you_mean
 from pythia_core.secret import mask_url

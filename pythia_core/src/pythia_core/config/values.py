@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import attrs
 
 from pythia_core.codecs import CODECS, Codec
-from pythia_core.secret import MASK, Secret, mask_url
+from pythia_core.secret import Secret
 
-__all__ = ["Unfit", "convert", "describe", "mentions_secret", "show"]
+__all__ = ["Unfit", "convert", "describe"]
 
 TRUE = {"true", "yes", "on", "1"}
 FALSE = {"false", "no", "off", "0"}
@@ -211,6 +211,8 @@ def _member(value: Any, kind: type[Enum]) -> Enum:
 
 
 _WORDS: Mapping[Any, str] = {
+    Any: "anything",
+    object: "anything",
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -254,17 +256,3 @@ def _words_of_union(members: tuple[Any, ...]) -> list[str]:
     """Say each member once; a choice that is called "none" already is not said again."""
     words = list(dict.fromkeys(describe(member) for member in members))
     return [word for word in words if word != "none" or not any(other.endswith(", none") for other in words)]
-
-
-def mentions_secret(kind: Any) -> bool:
-    """Tell whether a value of this type may be, or hold, a secret."""
-    return kind is Secret or any(mentions_secret(argument) for argument in get_args(kind))
-
-
-def show(value: Any, kind: Any = Any) -> str:
-    """Return a value as it may be printed: secrets masked by their type, passwords in URLs by their place."""
-    if mentions_secret(kind) and value is not None:
-        return MASK
-    if isinstance(value, Enum):
-        return str(value.value)
-    return mask_url(value if isinstance(value, str) else repr(value))

@@ -1,0 +1,240 @@
+"""Everything that can be known about a worker without running it, as findings in plain words.
+
+It stands apart from ``pythia check``, which prints them, so that tests and tools get them as values. It prepares a worker
+by the very code that runs it, :class:`~pythia_core.runtime.Runtime`, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import attrs
+
+from pythia_core.budget import memory_fault, memory_limit
+from pythia_core.config import UNSET
+from pythia_core.contracts import Backlog, Sink, Source
+from pythia_core.engine.engine import effective_order
+from pythia_core.errors import ConfigError, PythiaError
+from pythia_core.handlers import takes_batches
+from pythia_core.loader import load_workers
+from pythia_core.plugins import Registry, discover
+from pythia_core.runtime import Runtime
+from pythia_core.together import event_loop_options
+from pythia_core.worker import NoSink, Worker, worker_name
+
+__all__ = ["Finding", "Plan", "check_target"]
+
+CONNECT_SECONDS = 10.0
+KILL_SECONDS = 10.0  # between the end of a drain and the supervisor's kill
+
+Level = Literal["ok", "note", "warning", "error"]
+Fact = tuple[Level, str]
+
+
+@attrs.frozen
+class Finding:
+    """One sentence about a worker, or about what it runs in (then ``worker`` is empty)."""
+
+    level: Level
+    text: str
+    worker: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """How the workers are to be run.
+
+    Args:
+        environ: the environment variables.
+        file: a configuration file.
+        processes: how many there will be.
+        limit: the memory they may use together in bytes; the control group's unless given, None if there is none.
+        connect: also connect to the brokers, for at most 10 s each; nothing is consumed or written.
+    """
+
+    environ: Mapping[str, str]
+    file: Path | None = None
+    processes: int = 1
+    limit: int | None = attrs.field(factory=memory_limit)
+    connect: bool = False
+
+
+def check_target(target: str, plan: Plan) -> Iterator[Finding]:
+    """Yield what is good and what is wrong about every worker of a target: ``FILE`` or ``MODULE``, or one ``:CLASS``."""
+    discovery = discover(plan.environ)
+    registry = discovery.registry()
+    for info in discovery.broken:
+        yield Finding("error", f"plugin {info} is broken: {info.error}")
+    if os.geteuid() == 0:
+        yield Finding("warning", "this is root: a worker needs no rights, so run it as a user of its own")
+    try:
+        kinds = load_workers(target)
+    except ConfigError as error:
+        yield Finding("error", str(error))
+        return
+    except (Exception, SystemExit) as error:
+        yield Finding("error", f"importing {target} raised {_with_place(error)}")
+        return
+    for kind in kinds:
+        name = worker_name(kind)
+        yield from (Finding(level, text, name) for level, text in _check_worker(kind, plan, registry))
+
+
+def _check_worker(kind: type[Worker[Any]], plan: Plan, registry: Registry) -> Iterator[Fact]:
+    try:
+        runtime = Runtime(kind(), environ=plan.environ, file=plan.file, registry=registry)
+        event_loop_options([runtime])
+    except PythiaError as error:
+        yield "error", str(error)
+        return
+    except (Exception, SystemExit) as error:
+        yield "error", f"making a {kind.__name__} raised {_with_place(error)}"
+        return
+    for look in (_reading, _work, _writing, _dead_lettering, _stopping):
+        yield from look(runtime)
+    yield from _memory(runtime, plan)
+    yield from (("warning", text) for text in runtime.resolved.warnings)
+    if plan.connect:
+        yield from anyio.run(_connect, runtime, backend="asyncio")
+
+
+def _with_place(error: BaseException) -> str:
+    """Return an error with the line of code it comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
+
+
+# What is known without connecting ---------------------------------------------------------------------
+
+
+def _reading(runtime: Runtime) -> Iterator[Fact]:
+    source = runtime.source
+    group = f" as group {source.group}" if source.group else ""
+    yield "ok", f"reads {source.name} by {type(source).__name__}{group}"
+    order = effective_order(runtime.resolved.settings, source)
+    if order == "none":
+        return
+    if source.capabilities.order_scope == "partition":
+        yield "ok", f"keeps the order of messages by {order}"
+    else:
+        yield (
+            "warning",
+            (
+                f"order={order!r} holds within one process only: {source.name} deals messages to whoever is free"
+            ),
+        )
+
+
+def _work(runtime: Runtime) -> Iterator[Fact]:
+    settings = runtime.resolved.settings
+    if takes_batches(runtime.worker):
+        yield (
+            "ok",
+            f"takes batches of up to {settings.batch_size}, or what came in {settings.batch_timeout:g} s",
+        )
+    else:
+        yield "ok", f"processes up to {settings.max_concurrent_tasks} messages at once in each process"
+
+
+def _writing(runtime: Runtime) -> Iterator[Fact]:
+    if sink := _sink(runtime):
+        yield "ok", f"sends what it returns to {sink.name} by {type(sink).__name__}"
+    else:
+        yield "note", "has no sink: if it returns anything, that is dropped"
+
+
+def _dead_lettering(runtime: Runtime) -> Iterator[Fact]:
+    if sink := _dead_letter(runtime):
+        yield "ok", f"sends what cannot be processed to {sink.name} by {type(sink).__name__}"
+    elif runtime.resolved.dead_letter is None:
+        yield "warning", "has no dead letters: a message that cannot be processed stops its partition"
+    else:
+        yield (
+            "error",
+            (
+                f"{runtime.source.name} has no natural place for dead letters: set dead_letter= to a sink, or to None to "
+                "have a message that cannot be processed stop its partition"
+            ),
+        )
+
+
+def _stopping(runtime: Runtime) -> Iterator[Fact]:
+    drain = runtime.resolved.settings.drain_timeout
+    yield (
+        "ok",
+        f"drains for up to {drain:g} s; let whoever stops it wait {drain + KILL_SECONDS:g} s before a kill",
+    )
+
+
+def _memory(runtime: Runtime, plan: Plan) -> Iterator[Fact]:
+    bound = runtime.resolved.settings.max_memory_mb
+    if fault := memory_fault(bound, plan.processes, plan.limit):
+        yield "error", fault
+    elif bound is not None:
+        yield "ok", f"is drained and replaced once it uses {bound} MiB"
+    elif plan.limit is not None:
+        yield (
+            "note",
+            f"has no max_memory_mb: past this container's {plan.limit >> 20} MiB it is killed, undrained",
+        )
+
+
+def _sink(runtime: Runtime) -> Sink | None:
+    """Return where outputs go: the worker's own sink, else the configuration's."""
+    own, configured = runtime.worker.sink, runtime.resolved.sink
+    return own if not isinstance(own, NoSink) else configured if isinstance(configured, Sink) else None
+
+
+def _dead_letter(runtime: Runtime) -> Sink | None:
+    chosen, place = runtime.resolved.dead_letter, runtime.source.dead_letters()
+    if chosen is UNSET:
+        return place[0] if place else None
+    return chosen if isinstance(chosen, Sink) else None
+
+
+# What only the brokers know ---------------------------------------------------------------------------
+
+
+async def _connect(runtime: Runtime) -> list[Fact]:
+    facts = [await _attempt(f"the source {runtime.source.name}", lambda: _ask(runtime.source))]
+    for what, sink in (("the sink", _sink(runtime)), ("the place for dead letters,", _dead_letter(runtime))):
+        if sink is not None:
+            facts.append(await _attempt(f"{what} {sink.name}", _look_at(sink)))
+    return facts
+
+
+async def _attempt(what: str, look: Callable[[], Awaitable[str]]) -> Fact:
+    try:
+        with anyio.fail_after(CONNECT_SECONDS):
+            return "ok", f"{what}, {await look()}"
+    except TimeoutError:
+        return "error", f"{what}, did not answer within {CONNECT_SECONDS:g} s"
+    except Exception as error:
+        return "error", f"{what}, cannot be reached: {type(error).__name__}: {error}"
+
+
+async def _ask(source: Source) -> str:
+    async with source.inspect() as inspector:
+        return _in_words(await inspector.backlog())
+
+
+def _in_words(backlog: Backlog) -> str:
+    if backlog.waiting is None:
+        return "is there; how much waits is unknown"
+    least = "at least " if backlog.at_least else ""
+    return f"is there; {least}{backlog.waiting:,} waiting, {backlog.in_flight or 0:,} in flight"
+
+
+def _look_at(sink: Sink) -> Callable[[], Awaitable[str]]:
+    async def look() -> str:
+        async with sink.fresh() as opened:
+            await opened.check()
+        return "can be written to"
+
+    return look
