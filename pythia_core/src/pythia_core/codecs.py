@@ -8,7 +8,7 @@ chosen by a message unless it is in the worker's own list (:class:`ByContentType
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -221,6 +221,10 @@ class Typed:
         return structure(decode(raw, self.codec), self.body_type)
 
 
+def _as_tuple(codecs: Iterable[Codec]) -> tuple[Codec, ...]:
+    return tuple(codecs)
+
+
 @attrs.frozen
 class ByContentType:
     """Lets a message's ``content-type`` header choose, but only from a list of the worker's own.
@@ -233,7 +237,7 @@ class ByContentType:
         'text'
     """
 
-    allowed: tuple[Codec, ...] = attrs.field(converter=tuple)
+    allowed: tuple[Codec, ...] = attrs.field(converter=_as_tuple)
 
     @allowed.validator
     def _check(self, attribute: attrs.Attribute[Any], value: tuple[Codec, ...]) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the core's small modules, one file for each."""
