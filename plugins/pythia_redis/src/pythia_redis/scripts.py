@@ -1,0 +1,30 @@
+"""The Lua scripts: what must be looked at and changed in one step. They stand as files in ``lua/``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import attrs
+
+__all__ = ["BACKLOG", "REAP", "SETTLE", "TAKE", "TRIM", "Script"]
+
+
+@attrs.frozen
+class Script:
+    """A script and the name by which Redis caches it."""
+
+    text: str
+    sha: str
+
+
+def _load(name: str) -> Script:
+    text = Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+BACKLOG = _load("backlog")
+REAP = _load("reap")
+SETTLE = _load("settle")
+TAKE = _load("take")
+TRIM = _load("trim")

@@ -1,0 +1,1 @@
+"""Tests of the Redis plugin against a real server."""
