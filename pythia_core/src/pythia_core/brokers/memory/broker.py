@@ -9,10 +9,11 @@ from typing import Any
 
 from pythia_core.brokers.memory.faults import FaultInjection
 from pythia_core.brokers.memory.group import Group, Member
+from pythia_core.brokers.memory.handover import give_up
 from pythia_core.brokers.memory.rules import Rules
 from pythia_core.brokers.memory.topic import Key, Log, Record, Topic
 from pythia_core.codecs import encode
-from pythia_core.contracts.message import NO_HEADERS, Headers
+from pythia_core.contracts.message import NO_HEADERS, Headers, Partition
 from pythia_core.contracts.sink import HeaderInput
 from pythia_core.contracts.source import Backlog
 from pythia_core.errors import ConfigError
@@ -165,9 +166,21 @@ class MemoryBroker(FaultInjection):
 
     def expire(self, member: Member) -> None:
         """Declare a member's session expired: it loses everything, and joins anew at its next fetch."""
-        for topic in self._topics.values():
-            for group in topic.groups.values():
-                group.expire(member, self.clock())
+        for group in self._groups_of(member):
+            group.expire(member, self.clock())
+
+    async def revoke(self, member: Member, *partitions: Partition) -> None:
+        """Have a member give up partitions (all, if none is named) in the caller's task, also if it fetches no more.
+
+        What it gives up is then handed out again: to the same member, if nobody has joined since.
+        """
+        for group in self._groups_of(member):
+            group.ask_back(member, member.giving | set(partitions or member.held), self.clock())
+            await give_up(group, member, self.clock)
+
+    def _groups_of(self, member: Member) -> list[Group]:
+        groups = (group for topic in self._topics.values() for group in topic.groups.values())
+        return [group for group in groups if member in group.members]
 
     # Looking -----------------------------------------------------------------------------------------
 

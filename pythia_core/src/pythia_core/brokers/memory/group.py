@@ -116,11 +116,19 @@ class Group:
             member.owner.lost(lost)
         self.leave(member, now)
 
+    def ask_back(self, member: Member, partitions: set[Partition], now: float) -> None:
+        """Ask a member to give up exactly these of its partitions, and no longer any others."""
+        member.giving = partitions - member.revoking
+        if not member.giving and not member.revoking:
+            member.deadline = None
+        elif member.deadline is None:
+            member.deadline = now + self.rules.revoke_seconds
+
     def to_give_up(self, member: Member) -> list[Partition]:
-        """Return what a member is to give up now; from here on it is giving up."""
-        member.revoking |= member.giving
-        member.giving = set()
-        return sorted(member.revoking, key=str)
+        """Return what a member is asked for and has not been told of; from here on it is giving that up."""
+        asked, member.giving = member.giving, set()
+        member.revoking |= asked
+        return sorted(asked, key=str)
 
     def gave_up(self, member: Member, partitions: Sequence[Partition]) -> None:
         """Take back partitions that a member has drained, and hand out what can be handed out."""
@@ -148,15 +156,8 @@ class Group:
             self._target = balance(self.feeds, held, move=self.rules.rebalances is not None)
         for member in self.members:
             keeps = set() if self.rules.rebalances == "eager" else self._target[member]
-            self._ask_for(member, held[member] - keeps - member.revoking, now)
+            self.ask_back(member, held[member] - keeps, now)
         self._hand_out()
-
-    def _ask_for(self, member: Member, partitions: set[Partition], now: float) -> None:
-        member.giving = partitions
-        if partitions and member.deadline is None:
-            member.deadline = now + self.rules.revoke_seconds
-        if not partitions and not member.revoking:
-            member.deadline = None
 
     def _hand_out(self) -> None:
         """Assign what nobody holds. Eager groups wait until nobody holds anything."""

@@ -14,12 +14,11 @@ import anyio.lowlevel
 
 from pythia_core.brokers.memory.broker import MemoryBroker
 from pythia_core.brokers.memory.group import Group, Member
+from pythia_core.brokers.memory.handover import give_up
 from pythia_core.contracts.message import Partition
 from pythia_core.contracts.settlement import Chunk, Refusals, Settlement
 from pythia_core.contracts.source import Subscription
 from pythia_core.errors import SubscriptionLost
-
-DRAIN_SHARE = 0.9  # of the time to give up partitions; the rest is for the way back
 
 
 class MemorySubscription(Subscription):
@@ -47,8 +46,8 @@ class MemorySubscription(Subscription):
             raise SubscriptionLost(f"{self.member.name} was closed: subscribe again")
         await anyio.lowlevel.checkpoint()
         deadline = anyio.current_time() + wait
+        stopped = self._stopped
         while True:
-            stopped = self._stopped
             await self._broker.before("fetch", self._topic.name)
             await self._keep_membership()
             chunks = self._take(room, limit, max_bytes)
@@ -81,17 +80,8 @@ class MemorySubscription(Subscription):
         while not self._closed:
             if self.member not in self._group.members:
                 self._group.join(self.member, self._broker.clock())
-            partitions = self._group.to_give_up(self.member)
-            if not partitions:
+            if not await give_up(self._group, self.member, self._broker.clock):
                 return
-            await self.member.owner.revoked(partitions, self._drained_by())
-            self._group.gave_up(self.member, partitions)
-
-    def _drained_by(self) -> float:
-        """Return by when the owner is to have drained, on the event loop's clock."""
-        due = self.member.deadline
-        left = 0.0 if due is None else max(0.0, due - self._broker.clock())
-        return anyio.current_time() + left * DRAIN_SHARE
 
     async def settle(self, settlements: Sequence[Settlement]) -> Refusals:
         """Settle each; what was said before and is said again changes nothing."""
