@@ -71,6 +71,7 @@ class Message(Generic[Body]):
         "_failure",
         "_lane",
         "_ledger",
+        "_next",
         "_sequence",
         "deliveries",
         "headers",
@@ -87,6 +88,7 @@ class Message(Generic[Body]):
     _ledger: Ledger
     _sequence: int
     _lane: Hashable
+    _next: Message[Any] | None  # the message that waits behind this one for its key, if any
     _failure: Failure
     _body: Body
 

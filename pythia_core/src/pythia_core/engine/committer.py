@@ -26,7 +26,7 @@ from pythia_core.engine.stats import Stats
 log = logging.getLogger("pythia.committer")
 
 THRESHOLD = 5000  # finished messages after which a settlement does not wait for the clock
-IDLE_GRACE = 0.02  # seconds; at a low rate it makes one call of what would be one call per message
+IDLE_GRACE = 0.005  # seconds; at a low rate it makes one call of what would be one call per message
 Settle = Callable[[Sequence[Settlement]], "object"]
 
 

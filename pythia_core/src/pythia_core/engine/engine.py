@@ -213,13 +213,12 @@ class Engine:
             await self.stopping.wait()
 
     async def _sweep(self) -> None:
-        """Cancel handlers that run past their time."""
-        timeout = self.settings.handler_timeout
-        while timeout is not None:
+        """Watch how long handlers run, and cancel those that run past their time."""
+        timeout = self.settings.handler_timeout or float("inf")
+        while True:
             await anyio.sleep(min(SWEEP, timeout / 4))
-            now = self.clock()
-            for slot in self.pool.running:
-                if now - slot.started > timeout:
+            for slot in self.pool.observe():
+                if self.clock() - slot.since > timeout:
                     self.pool.replace(slot, HandlerTimeout(f"the handler ran for more than {timeout:g} s"))
 
     # -- signals between the parts -------------------------------------------------------------------------------
@@ -385,7 +384,7 @@ class Engine:
         parked = self.parking.take(lambda message: message._ledger in wanted)
         held = [message for message in self._held if message._ledger in wanted]
         self._held = [message for message in self._held if message._ledger not in wanted]
-        return self.scheduler.purge(wanted, parked + held)
+        return self.scheduler.purge(wanted, parked + held, self.started(wanted))
 
     def abandon(self, ledger: Ledger) -> None:
         """Close a ledger; outputs not written yet are dropped, handlers at work become orphans."""
@@ -404,13 +403,16 @@ class Engine:
         """Fence messages that are no longer ours: unstarted ones are dropped, results of running ones are ignored."""
         tomb = TokenLedger(ledger.partition, Assignment(None), self.decode)
         tomb.close()
-        started = {id(message) for message in self.started([ledger])}
-        unstarted = {id(message) for message in messages} - started
-        self.parking.take(lambda message: id(message) in unstarted)
-        self._held = [message for message in self._held if id(message) not in unstarted]
-        self.scheduler.discard([message for message in messages if id(message) in unstarted])
+        at_work = self.started([ledger])
+        ids = {id(message) for message in at_work}
+        unstarted = [message for message in messages if id(message) not in ids]
+        gone = {id(message) for message in unstarted}
+        heads = [*at_work, *self._held, *self.parking.messages()]
+        self.parking.take(lambda message: id(message) in gone)
+        self._held = [message for message in self._held if id(message) not in gone]
+        self.scheduler.discard(unstarted, heads)
         for message in messages:
-            if id(message) in started:
+            if id(message) in ids:
                 self.scheduler.strike(message, tomb)
 
     # -- health --------------------------------------------------------------------------------------------------
@@ -429,7 +431,7 @@ class Engine:
     def _stuck(self) -> list[Stuck]:
         assert self._session is not None
         now = self.clock()
-        running = [Stuck(repr(slot.message), "running", now - slot.started) for slot in self.pool.running]
+        running = [Stuck(repr(slot.message), "running", now - slot.since) for slot in self.pool.observe()]
         parked = [
             Stuck(repr(message), "parked", now - since)
             for message, since in self.parking.of(set(self._session.ledgers.values()))

@@ -31,6 +31,7 @@ class Intake:
         batch: most messages of one fetch.
         stats: counters shared with the rest of the engine.
         gates: middlewares that limit intake.
+        measure: returns the bytes in flight.
         changed: called with a reason and whether intake is now stopped by it.
     """
 
@@ -40,13 +41,19 @@ class Intake:
         batch: int,
         stats: Stats,
         gates: Sequence[Middleware],
+        *,
+        measure: Callable[[], int],
         changed: Callable[[str, bool], None],
     ) -> None:
         self._limits = limits
         self._batch = batch
         self._stats = stats
         self._gates = gates
+        self._measure = measure
         self._changed = changed
+        self._bytes = (
+            0  # bytes in flight, or more: what has finished since they were last measured still counts
+        )
         self._full: dict[Partition, Ledger] = {}
         self.reasons: dict[str, None] = {}
         self.room: dict[Partition, int] = {}
@@ -84,7 +91,9 @@ class Intake:
         self._refill()
         limits, stats = self._limits, self._stats
         self._check(MESSAGES, stats.in_flight, limits.messages)
-        self._check(BYTES, stats.in_flight_bytes, limits.bytes)
+        if self._bytes >= limits.bytes or BYTES in self.reasons:
+            self._bytes = self._measure()
+        self._check(BYTES, self._bytes, limits.bytes)
         if MESSAGES in self.reasons or BYTES in self.reasons:
             self.resume_at = self._resume_at()
             self.resumed = anyio.Event()
@@ -94,12 +103,16 @@ class Intake:
 
     def _resume_at(self) -> int:
         if BYTES in self.reasons:
-            return self._stats.finished + 1
+            return self._stats.finished + max(self._stats.in_flight // 10, 1)
         return self._stats.received - int(self._limits.messages * RESUME)
 
     def bytes(self) -> int:
         """Return how many bytes the next fetch should bring at the most."""
-        return max(self._limits.bytes - self._stats.in_flight_bytes, 1)
+        return max(self._limits.bytes - self._bytes, 1)
+
+    def bytes_admitted(self, count: int) -> None:
+        """Take note of bytes that came in. They are measured only when they might reach the bound."""
+        self._bytes += count
 
     def _check(self, reason: str, value: int, bound: int) -> None:
         if reason in self.reasons:

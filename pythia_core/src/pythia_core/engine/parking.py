@@ -64,6 +64,10 @@ class Parking:
             heapq.heapify(self._heap)
         return taken
 
+    def messages(self) -> list[Message[Any]]:
+        """Return all parked messages."""
+        return [entry[3] for entry in self._heap]
+
     def of(self, ledgers: Collection[Ledger]) -> list[tuple[Message[Any], float]]:
         """Return the parked messages of ``ledgers`` with the time since which each is parked."""
         return [(entry[3], entry[2]) for entry in self._heap if entry[3]._ledger in ledgers]

@@ -14,8 +14,8 @@ A key is one of ``ledger.lanes``, so keys belong to a partition and go with it.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any
 
 from pythia_core.contracts.message import Message, Partition
@@ -46,15 +46,15 @@ class Scheduler:
         self._stats = stats
         self._wake = wake
         self.progress = progress
-        self._orphans: Counter[tuple[Partition, Hashable]] = Counter()
+        self._orphans: dict[tuple[Partition, Hashable], Message[Any]] = {}
         self._current: dict[Partition, Ledger] = {}
 
     def open(self, ledger: Ledger) -> None:
         """Begin with a new ledger of a partition; keys of orphans are open in it from the start."""
         self._current[ledger.partition] = ledger
-        for partition, lane in self._orphans:
+        for (partition, lane), orphan in self._orphans.items():
             if partition == ledger.partition:
-                ledger.lanes[lane] = None
+                ledger.lanes[lane] = orphan
 
     def admit(self, ledger: Ledger, messages: Sequence[Message[Any]], first: int) -> None:
         """Queue admitted messages, numbered from ``first``."""
@@ -76,13 +76,12 @@ class Scheduler:
             message._lane = lane = message.key if by_key else True
             if lane is None:
                 ready.append(message)
-            elif lane not in lanes:
-                lanes[lane] = None
-                ready.append(message)
-            elif (waiting := lanes[lane]) is None:
-                lanes[lane] = deque((message,))
             else:
-                waiting.append(message)
+                if lane in lanes:
+                    lanes[lane]._next = message
+                else:
+                    ready.append(message)
+                lanes[lane] = message
 
     def requeue(self, message: Message[Any]) -> None:
         """Make a started message (its park is over) ready again; its key never closed."""
@@ -97,58 +96,81 @@ class Scheduler:
             return
         ledger.mark(message, state)
         if self.ordered and message._lane is not None:
-            self._pass_on(ledger, message._lane)
+            self._pass_on(ledger, message)
         self._count(message)
 
     def _count(self, message: Message[Any]) -> None:
         stats = self._stats
         stats.finished += 1
-        stats.in_flight_bytes -= message.size
         if stats.finished >= self.wake_at:
             self.progress()
 
-    def _pass_on(self, ledger: Ledger, lane: Hashable) -> None:
-        waiting = ledger.lanes[lane]
-        if waiting:
-            self.ready.append(waiting.popleft())
-            self._wake()
-        else:
+    def _pass_on(self, ledger: Ledger, message: Message[Any]) -> None:
+        """Close the key of a message that has ended, or let the next one of it start."""
+        lane = message._lane
+        if ledger.lanes[lane] is message:
             del ledger.lanes[lane]
+        else:
+            self.ready.append(self._unchain(message))
+            self._wake()
+
+    @staticmethod
+    def _unchain(message: Message[Any]) -> Message[Any]:
+        following = message._next
+        message._next = None  # else a message that its user keeps would keep all later ones of its key
+        assert following is not None
+        return following
 
     def orphan_ended(self, message: Message[Any]) -> None:
         """Take note that a message of a closed ledger has ended: its result is ignored, its key may go on."""
         if self.ordered and message._lane is not None:
-            name = message.partition, message._lane
-            self._orphans[name] -= 1
-            if self._orphans[name] <= 0:
-                del self._orphans[name]
-                current = self._current.get(message.partition)
-                if current is not None and not current.closed and message._lane in current.lanes:
-                    self._pass_on(current, message._lane)
+            self._orphans.pop((message.partition, message._lane), None)
+            current = self._current.get(message.partition)
+            if current is not None and not current.closed and message._lane in current.lanes:
+                self._pass_on(current, message)
         self._count(message)
 
-    def purge(self, ledgers: Collection[Ledger], parked: Sequence[Message[Any]] = ()) -> list[Message[Any]]:
-        """Take out what has not started, parked messages among it, and return it; keys of started messages stay open.
+    def purge(
+        self,
+        ledgers: Collection[Ledger],
+        parked: Sequence[Message[Any]] = (),
+        started: Sequence[Message[Any]] = (),
+    ) -> list[Message[Any]]:
+        """Take out what has not started and return it; keys of started messages stay open.
 
         The messages are counted as finished; the caller says what becomes of them.
+
+        Args:
+            ledgers: whose messages.
+            parked: those among them that are parked: they count as not started.
+            started: those among them that are running or publishing.
         """
         queued = [message for message in self.ready if message._ledger in ledgers]
-        if queued:
-            kept = [message for message in self.ready if message._ledger not in ledgers]
-            self.ready.clear()
-            self.ready += kept
+        self._keep(lambda message: message._ledger not in ledgers)
         unstarted = [*queued, *parked]
-        for ledger in ledgers:
-            for waiting in ledger.lanes.values():
-                if waiting:
-                    unstarted += waiting
-                    waiting.clear()
-        for message in (*queued, *parked) if self.ordered else ():
-            if message._lane is not None:
+        if self.ordered:
+            for head in (*unstarted, *started, *self._orphans.values()):
+                unstarted += self._cut(head, ledgers)
+            for message in (*queued, *parked):
                 message._ledger.lanes.pop(message._lane, None)
         for message in unstarted:
             self._count(message)
         return unstarted
+
+    def _keep(self, wanted: Callable[[Message[Any]], bool]) -> None:
+        kept = [message for message in self.ready if wanted(message)]
+        self.ready.clear()
+        self.ready += kept
+
+    def _cut(self, head: Message[Any], ledgers: Collection[Ledger]) -> list[Message[Any]]:
+        """Take off and return what is chained behind the head of a key, if it belongs to ``ledgers``."""
+        behind = list(_chain(head))
+        if not behind or behind[0]._ledger not in ledgers:
+            return []
+        behind[0]._ledger.lanes[head._lane] = head
+        for message in (head, *behind):
+            message._next = None
+        return behind
 
     def withdraw(self, message: Message[Any]) -> None:
         """Let a started message of a draining ledger leave as if it had never started."""
@@ -160,35 +182,57 @@ class Scheduler:
         """Close a ledger whose ``started`` messages are still at work: their keys wait for them in the next one."""
         ledger.close()
         for message in started:
-            if self.ordered and message._lane is not None:
-                self._orphans[message.partition, message._lane] += 1
+            self._orphan(message)
 
     def strike(self, message: Message[Any], tomb: Ledger) -> None:
         """Point a started message that is no longer ours at a closed ledger; its key stays open here until it ends."""
         message._ledger = tomb
+        self._orphan(message)
+
+    def _orphan(self, message: Message[Any]) -> None:
         if self.ordered and message._lane is not None:
-            self._orphans[message.partition, message._lane] += 1
+            self._orphans[message.partition, message._lane] = message
 
-    def discard(self, messages: Sequence[Message[Any]]) -> None:
-        """Drop unstarted messages that are no longer ours, wherever they wait; later ones of their keys move up."""
+    def discard(self, messages: Collection[Message[Any]], heads: Sequence[Message[Any]]) -> None:
+        """Drop unstarted messages that are no longer ours, wherever they wait; later ones of their keys move up.
+
+        Args:
+            messages: what to drop.
+            heads: all started and parked messages, behind which some of them may wait.
+        """
         gone = {id(message) for message in messages}
-        heads = [message for message in messages if not self._waits(message)]
-        kept = [message for message in self.ready if id(message) not in gone]
-        self.ready.clear()
-        self.ready += kept
+        queued = list(self.ready)
+        self._keep(lambda message: id(message) not in gone)
+        if self.ordered:
+            for head in (*queued, *heads):
+                if head._lane is not None:
+                    self._unlink(head, gone)
+            for message in messages:
+                if message._lane is not None and message._lane in message._ledger.lanes:
+                    self._pass_on_head(message, queued, heads)
         for message in messages:
-            if self._waits(message):
-                waiting = message._ledger.lanes[message._lane]
-                assert waiting is not None
-                waiting.remove(message)
             self._count(message)
-        for message in heads:
-            if self.ordered and message._lane is not None:
-                self._pass_on(message._ledger, message._lane)
 
-    def _waits(self, message: Message[Any]) -> bool:
-        """Tell whether the message stands behind another one of its key."""
-        if not self.ordered or message._lane is None:
-            return False
-        waiting = message._ledger.lanes.get(message._lane)
-        return bool(waiting) and any(other is message for other in waiting or ())
+    def _unlink(self, head: Message[Any], gone: Collection[int]) -> None:
+        """Take the messages that are gone out of the chain behind ``head``."""
+        chain = list(_chain(head))
+        if not any(id(message) in gone for message in chain):
+            return
+        kept = [head, *(message for message in chain if id(message) not in gone)]
+        for message, following in zip(kept, [*kept[1:], None], strict=True):
+            message._next = following
+        chain[0]._ledger.lanes[head._lane] = kept[-1]
+
+    def _pass_on_head(
+        self, message: Message[Any], queued: Sequence[Message[Any]], heads: Sequence[Message[Any]]
+    ) -> None:
+        if any(head is message for head in (*queued, *heads)):
+            self._pass_on(message._ledger, message)
+
+
+def _chain(head: Message[Any]) -> Iterator[Message[Any]]:
+    """Yield the messages that wait behind ``head`` for its key."""
+    following: Message[Any] | None = getattr(head, "_next", None)
+    while following is not None:
+        yield following
+        following = following._next if hasattr(following, "_next") else None

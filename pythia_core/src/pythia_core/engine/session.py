@@ -56,7 +56,8 @@ class Session:
             engine.settings.batch_size,
             engine.stats,
             engine.gates,
-            lambda reason, stopped: engine.tell("paused", reason, stopped),
+            measure=self.open_bytes,
+            changed=lambda reason, stopped: engine.tell("paused", reason, stopped),
         )
         self.subscribed = False
         self.draining = False
@@ -145,6 +146,10 @@ class Session:
             self._error = error
         self._ended.set()
 
+    def open_bytes(self) -> int:
+        """Return the bytes of all bodies in flight."""
+        return sum(ledger.open_bytes() for ledger in self.committer.dirty)
+
     # -- intake --------------------------------------------------------------------------------------------------
 
     async def _fetching(self) -> None:
@@ -186,9 +191,9 @@ class Session:
 
     def _take_in(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
         engine, messages = self._engine, chunk.messages
-        sizes = [message.size for message in messages]
+        sizes = ledger.sizes[first - ledger.base :]
         engine.stats.received += len(messages)
-        engine.stats.in_flight_bytes += sum(sizes)
+        self.intake.bytes_admitted(sum(sizes))
         self.intake.admitted(ledger)
         if max(sizes) <= engine.settings.limits.message_bytes:
             engine.scheduler.admit(ledger, messages, first)

@@ -14,7 +14,7 @@ DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2
 
 @attrs.define(eq=False)
 class Stats:
-    """Counters of one engine since its start; they only grow, except ``in_flight`` and ``in_flight_bytes``.
+    """Counters of one engine since its start; they only grow.
 
     Args:
         received: messages admitted.
@@ -28,7 +28,6 @@ class Stats:
         settled: messages the broker was told of and confirmed.
         outputs: outputs confirmed.
         subscriptions: how often the engine has subscribed.
-        in_flight_bytes: bodies admitted and not finished, in bytes.
         durations: handler calls by bucket of :data:`DURATION_BOUNDS` (one more for the rest), if telemetry asks for it.
         duration_sum: seconds in all of those calls.
     """
@@ -44,7 +43,6 @@ class Stats:
     settled: int = 0
     outputs: int = 0
     subscriptions: int = 0
-    in_flight_bytes: int = 0
     durations: list[int] = attrs.field(factory=lambda: [0] * (len(DURATION_BOUNDS) + 1))
     duration_sum: float = 0.0
 
