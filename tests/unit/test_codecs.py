@@ -1,8 +1,10 @@
 """Codecs: what they keep, and that whatever a body is, the only error is DecodeError, which does not repeat it."""
 
 import datetime
+import decimal
 import enum
 import traceback
+import uuid
 from typing import Any
 
 import attrs
@@ -175,6 +177,23 @@ def test_a_body_is_structured_into_a_class() -> None:
     """Nested classes, defaults and optional fields are filled."""
     order = decode(b'{"id":"7","lines":[{"sku":"x","count":2}],"price":3}', Typed(JSON, Order))
     assert order == Order("7", [Line("x", 2)], 3.0)
+
+
+def test_types_that_json_writes_as_text_are_structured() -> None:
+    """Dates, identifiers and decimals, the last as they are written."""
+
+    @attrs.frozen
+    class Payment:
+        id: uuid.UUID
+        at: datetime.datetime
+        amount: decimal.Decimal
+
+    payment = Payment(
+        uuid.uuid4(), datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC), decimal.Decimal("1.1")
+    )
+    assert structure(decode(encode({**attrs.asdict(payment), "amount": 1.1})), Payment) == payment
+    with pytest.raises(DecodeError, match="field id is not UUID"):
+        structure({"id": 5, "at": "2026-01-31T00:00:00Z", "amount": "x"}, Payment)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ It stands apart because cattrs takes 60 ms to import, so this module is imported
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import cattrs
 from cattrs.errors import (
@@ -41,7 +43,21 @@ def _body_converter() -> cattrs.Converter:
     for kind in (bool, int, str):
         converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook(float, _number)
+    return _with_common_types(converter)
+
+
+def _with_common_types(converter: cattrs.Converter) -> cattrs.Converter:
+    """Add what JSON writes as text and cattrs does not know; dates it knows."""
+    converter.register_structure_hook(UUID, lambda value, _: UUID(value))
+    converter.register_structure_hook(Decimal, lambda value, _: _decimal(value))
     return converter
+
+
+def _decimal(value: Any) -> Decimal:
+    """Return a number as it is written: 1.1 as 1.1, and not as the float next to it."""
+    if type(value) in (int, float, str):
+        return Decimal(str(value))
+    raise TypeError
 
 
 def _exactly(value: Any, kind: type) -> Any:
@@ -113,7 +129,14 @@ def structure_setting(value: Any, kind: Any) -> Any:
 @cache
 def _settings_converter() -> cattrs.Converter:
     converter = make_converter(forbid_extra_keys=True)
-    converter.register_structure_hook_func(
-        lambda kind: kind in (bool, int, float, str, Secret, Path), convert
-    )
-    return converter
+    for kind in (
+        bool,
+        int,
+        float,
+        str,
+        bytes,
+        Secret,
+        Path,
+    ):  # cattrs makes bool("no") of "no", which is True
+        converter.register_structure_hook(kind, convert)
+    return _with_common_types(converter)

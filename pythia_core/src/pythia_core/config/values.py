@@ -154,20 +154,26 @@ def _unfit(kind: Any) -> Any:
 
 
 def _collection(value: Any, kind: Any, origin: type) -> Any:
-    arguments = get_args(kind)
     if issubclass(origin, Mapping):
-        return _mapping(value, kind, arguments)
+        return _mapping(value, kind)
     if not issubclass(origin, Sequence | AbstractSet):
         return value if isinstance(value, origin) else _unfit(kind)
     items = _items(value, kind)
-    if origin is tuple and arguments[-1:] != (...,):
-        if len(items) != len(arguments):
-            raise Unfit(describe(kind))
-        return tuple(convert(item, argument) for item, argument in zip(items, arguments, strict=True))
-    made = tuple(convert(item, arguments[0]) for item in items)
+    try:
+        made = tuple(convert(item, member) for item, member in zip(items, _members(kind, items), strict=True))
+    except ValueError:  # too few, too many, or one that does not fit
+        raise Unfit(describe(kind)) from None
     if issubclass(origin, AbstractSet):
         return set(made) if origin is set else frozenset(made)
     return list(made) if origin is list else made
+
+
+def _members(kind: Any, items: list[Any]) -> Sequence[Any]:
+    """Return the type of each item: those of ``tuple[int, str]``, or the one of all others."""
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple and arguments[-1:] != (...,):
+        return arguments
+    return [arguments[0]] * len(items)
 
 
 def _items(value: Any, kind: Any) -> list[Any]:
@@ -179,10 +185,11 @@ def _items(value: Any, kind: Any) -> list[Any]:
     raise Unfit(describe(kind))
 
 
-def _mapping(value: Any, kind: Any, arguments: tuple[Any, ...]) -> dict[Any, Any]:
+def _mapping(value: Any, kind: Any) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
         raise Unfit(describe(kind))
-    return {convert(name, arguments[0]): convert(item, arguments[1]) for name, item in value.items()}
+    name_kind, item_kind = get_args(kind)
+    return {convert(name, name_kind): convert(item, item_kind) for name, item in value.items()}
 
 
 def _instance(value: Any, kind: Any) -> Any:
