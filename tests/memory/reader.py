@@ -57,9 +57,7 @@ class Reader:
 
     async def settle(self, partition: Partition = 0, **verbs: Any) -> Refusals:
         """Settle under the present assignment."""
-        return await self.subscription.settle(
-            [Settlement(partition, self.owner.held[partition].id, **verbs)]
-        )
+        return await self.subscription.settle([Settlement(partition, self.owner.held[partition].id, **verbs)])
 
     async def serve(self, received: list[bytes]) -> None:
         """Fetch as an engine does, for ever."""
@@ -95,3 +93,15 @@ def fill(broker: MemoryBroker, count: int, topic: str = "orders", **options: Any
 def positions(messages: Sequence[Message[Any]]) -> tuple[Any, ...]:
     """Return the positions of messages."""
     return tuple(message.position for message in messages)
+
+
+def up_to(messages: Sequence[Message[Any]], ack: str) -> dict[str, Any]:
+    """Return the part of a settlement that says that these messages of one partition are done."""
+    last = messages[-1].position
+    match ack:
+        case "cumulative":
+            return {"through": last + 1}
+        case "both":
+            return {"through": last}
+        case _:
+            return {"beyond": positions(messages)}

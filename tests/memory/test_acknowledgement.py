@@ -22,7 +22,12 @@ each_way = pytest.mark.parametrize("way", ALL_WAYS, ids=lambda way: "-".join(way
 async def test_a_message_arrives_as_it_was_published(way: dict[str, Any]) -> None:
     """Body, key, id, timestamp and headers survive, headers with duplicates, None, binary and empty values."""
     broker = MemoryBroker()
-    headers = [("a", "1"), ("a", b"\xff\x00"), ("empty", ""), ("nothing", None)]
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("a", "1"),
+        ("a", b"\xff\x00"),
+        ("empty", ""),
+        ("nothing", None),
+    ]
     broker.publish("orders", b"\x00body", key="k", headers=headers, id="mine", timestamp=5.0)
     async with reading(broker, **way) as reader:
         (message,) = await reader.fetch()

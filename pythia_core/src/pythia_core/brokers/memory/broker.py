@@ -147,18 +147,15 @@ class MemoryBroker(FaultInjection):
                 raise ConfigError(
                     f"group {name!r} of topic {topic!r} is read by {group.rules}, not by {rules}"
                 )
-            group.rules = rules
+            group.follow(rules)
         return group
 
     def _make_group(self, topic: str, name: str, rules: Rules) -> Group:
-        return Group(self.topic(topic), name, rules, self._reject_to(topic, rules))
-
-    def _reject_to(self, topic: str, rules: Rules) -> Callable[[Record], object]:
-        def keep(record: Record) -> Record:
+        def reject(record: Record) -> Record:
             headers = record.headers.items_all()
             return self.publish(topic + DEAD_LETTERS, record.value, key=record.key, headers=headers)
 
-        return keep if rules.keep_rejected else lambda record: None
+        return Group(self.topic(topic), name, rules, reject)
 
     def new_member_name(self, group: str) -> str:
         """Return a name that no member of any group has had."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from pythia_core.brokers.memory.rules import Rules
 from pythia_core.brokers.memory.topic import Log, Record
 from pythia_core.contracts.settlement import Assignment, Settlement
 
@@ -24,7 +25,7 @@ class Cursor:
 
     Args:
         log: what is read.
-        notes: whether a note is kept beside the committed position.
+        rules: of the group.
         committed: everything before it is settled.
         position: everything before it has been delivered to the owner.
         owner: the id of the present assignment, or None.
@@ -32,7 +33,7 @@ class Cursor:
     """
 
     log: Log
-    notes: bool
+    rules: Rules
     committed: int = attrs.field(init=False)
     position: int = attrs.field(init=False)
     owner: int | None = None
@@ -68,7 +69,7 @@ class Cursor:
         through = settlement.through
         if through is not None:
             self._commit(through)
-        if self.notes and (through is not None or settlement.note is not None):
+        if self.rules.notes and (through is not None or settlement.note is not None):
             note = settlement.note
             self.note = note if note is None or len(note) <= MAX_NOTE else None
         return ()

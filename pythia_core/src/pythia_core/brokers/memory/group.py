@@ -67,7 +67,7 @@ class Group:
         topic: what is read.
         name: of the group.
         rules: what this broker can do.
-        reject: where rejected records go.
+        reject: keeps a rejected record, if the rules say so.
     """
 
     def __init__(self, topic: Topic, name: str, rules: Rules, reject: Callable[[Record], object]) -> None:
@@ -86,14 +86,19 @@ class Group:
         """Begin to read a partition of the topic. It is given to a member at the next rebalance."""
         log = self.topic.logs[partition]
         if self.rules.ack == "cumulative":
-            self.feeds[partition] = Cursor(log, self.rules.notes)
+            self.feeds[partition] = Cursor(log, self.rules)
             return
-        feed = self.feeds.setdefault(partition if self.rules.split else SHARED, self._queue())
+        feed = self.feeds.setdefault(
+            partition if self.rules.split else SHARED, Queue(self.rules, self._reject)
+        )
         assert isinstance(feed, Queue)
         feed.add(partition, log)
 
-    def _queue(self) -> Queue:
-        return Queue(self.rules.ack == "both", self.rules.lease_seconds, self._reject)
+    def follow(self, rules: Rules) -> None:
+        """Go by other rules of the same kind from now on. Only a group without members can change them."""
+        self.rules = rules
+        for feed in self.feeds.values():
+            feed.rules = rules
 
     # Membership --------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from itertools import takewhile
 
 import attrs
 
+from pythia_core.brokers.memory.rules import Rules
 from pythia_core.brokers.memory.topic import Log, Record
 from pythia_core.contracts.settlement import Assignment, Settlement
 
@@ -70,14 +71,14 @@ class Queue:
         - A position is never used twice under one assignment, so one that is neither out nor expired was settled.
 
     Args:
-        logs: by partition.
-        tags: True for acknowledgement both ways: positions are numbers that grow by 1. Otherwise they are texts.
-        lease_seconds: how long a delivery may take without renewal, or None for ever.
-        reject: what to do with a rejected record.
+        rules: of the group. Acknowledged both ways, positions are numbers that grow by 1; otherwise they are texts.
+        reject: what to do with a rejected record that is to be kept.
+        lanes: by the topic's partition.
+        holdings: by assignment.
+        leases: what has one, in order of expiry.
     """
 
-    tags: bool
-    lease_seconds: float | None
+    rules: Rules
     reject: Callable[[Record], object]
     lanes: dict[int, Lane] = attrs.field(factory=dict)
     holdings: dict[int, Holding] = attrs.field(factory=dict)
@@ -135,12 +136,14 @@ class Queue:
         self, id: int, records: Iterable[tuple[Record, int]], now: float
     ) -> Iterator[tuple[Record, Hashable, int]]:
         holding = self.holdings[id]
-        expires = now + (self.lease_seconds or 0)
+        lease = self.rules.lease_seconds
+        expires = now + (lease or 0)
+        numbered = self.rules.ack == "both"
         for record, failures in records:
             holding.last = tag = holding.last + 1
-            position = tag if self.tags else f"{record.partition}-{record.offset}.{tag}"
+            position = tag if numbered else f"{record.partition}-{record.offset}.{tag}"
             holding.unsettled[position] = delivery = Delivery(record, holding, position, failures, expires)
-            if self.lease_seconds is not None:
+            if lease is not None:
                 self.leases[delivery] = None
             yield record, position, failures + 1
 
@@ -160,13 +163,14 @@ class Queue:
         """
         holding = self.holdings[settlement.assignment]  # type: ignore[index]
         named = (settlement.beyond, settlement.released, settlement.rejected, settlement.renewed)
-        if self.tags:
+        if self.rules.ack == "both":
             self._check(holding, settlement.through, *(position for part in named for position in part))
         done = (*self._up_to(holding, settlement.through), *settlement.beyond)
         for delivery in self._pop(holding, settlement.released):
             self._give_back(delivery, failures=0)
         for delivery in self._pop(holding, settlement.rejected):
-            self.reject(delivery.record)
+            if self.rules.keep_rejected:
+                self.reject(delivery.record)
         for _ in self._pop(holding, done):
             pass
         self._renew(holding, settlement.renewed, now)
@@ -180,7 +184,7 @@ class Queue:
 
     def _up_to(self, holding: Holding, through: Hashable) -> list[Hashable]:
         """Return the positions up to a delivery number that are out or expired."""
-        if through is None or not self.tags:
+        if through is None or self.rules.ack != "both":
             return []
         expired = [tag for tag in holding.expired if tag <= through]  # type: ignore[operator]
         return [*expired, *takewhile(lambda tag: tag <= through, holding.unsettled)]  # type: ignore[operator]
@@ -193,12 +197,12 @@ class Queue:
 
     def _renew(self, holding: Holding, positions: Iterable[Hashable], now: float) -> None:
         """Begin leases anew. They are all of one length, so moved to the end they stay in order of expiry."""
-        if self.lease_seconds is None:
+        if self.rules.lease_seconds is None:
             return
         for position in positions:
             if delivery := holding.unsettled.get(position):
                 del self.leases[delivery]
-                delivery.expires = now + self.lease_seconds
+                delivery.expires = now + self.rules.lease_seconds
                 self.leases[delivery] = None
 
     # Leases ------------------------------------------------------------------------------------------

@@ -70,6 +70,11 @@ class Rules:
         self._demand(self.lease_seconds is None or self.lease_seconds > 0, "lease_seconds", "more than 0")
         self._demand(self.revoke_seconds > 0, "revoke_seconds", "more than 0")
         self._demand(
+            not cumulative or self.order_scope in (None, "partition"),
+            "order_scope",
+            "partition, or left out, with ack=cumulative: its partitions are split over the members",
+        )
+        self._demand(
             not (cumulative and self.lease_seconds),
             "lease_seconds",
             "left out with ack=cumulative: a log has no leases",

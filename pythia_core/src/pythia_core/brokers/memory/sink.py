@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import anyio.lowlevel
 import attrs
@@ -33,6 +33,10 @@ class MemoryProducer(Sink):
     def name(self) -> str:
         """The topic."""
         return self.topic
+
+    def fresh(self) -> Self:
+        """Return a copy that is not open."""
+        return attrs.evolve(self)
 
     async def open(self) -> None:
         """Be ready to write."""
