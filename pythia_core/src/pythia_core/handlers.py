@@ -1,0 +1,64 @@
+"""What the engine calls for each message, made of a worker's ``process`` or ``process_batch``, once, at start."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from pythia_core.contracts import Handler
+from pythia_core.errors import ConfigError
+from pythia_core.nearest import nearest
+from pythia_core.worker import Worker, threads
+
+__all__ = ["make_handler", "takes_batches"]
+
+PROCESS = ("process", "process_batch")
+
+
+def takes_batches(worker: Worker[Any]) -> bool:
+    """Tell whether the worker overrides ``process_batch``."""
+    return _overrides(worker, "process_batch")
+
+
+def make_handler(worker: Worker[Any]) -> Handler:
+    """Return the worker's method, or what runs it in a thread if it is a plain function.
+
+    Raises:
+        ConfigError: if there is none, or it is a generator.
+    """
+    name = next((name for name in reversed(PROCESS) if _overrides(worker, name)), None)
+    if name is None:
+        raise ConfigError(
+            f"{type(worker).__name__} defines neither process(self, message) nor {_guess(worker)}"
+        )
+    method = getattr(worker, name)
+    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+        raise ConfigError(
+            f"{type(worker).__name__}.{name} yields; return a value, an Output, or a list of Outputs instead"
+        )
+    return method if inspect.iscoroutinefunction(method) else _threaded(method)
+
+
+def _overrides(worker: Worker[Any], name: str) -> bool:
+    return name in vars(worker) or getattr(type(worker), name) is not getattr(Worker, name)
+
+
+def _guess(worker: Worker[Any]) -> str:
+    """Name what was perhaps meant."""
+    own = [name for kind in type(worker).__mro__ if issubclass(kind, Worker) for name in vars(kind)]
+    known = set(dir(Worker))
+    meant = nearest("process", [name for name in own if name not in known])
+    return "process_batch(self, messages)" + (f"; was {meant} meant to be process?" if meant else "")
+
+
+def _threaded(function: Callable[[Any], Any]) -> Handler:
+    async def in_thread(message: Any) -> Any:
+        result = await anyio.to_thread.run_sync(function, message, limiter=threads.get())
+        # A decorator may hide that the function is a coroutine function; then its coroutine comes back.
+        return await result if inspect.isawaitable(result) else result
+
+    return in_thread

@@ -1,0 +1,41 @@
+"""Ends a process that does not end: a thread the user started, or a loop that is blocked, must not outlive a drain."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+import attrs
+
+__all__ = ["LastResort"]
+
+log = logging.getLogger("pythia.worker")
+
+
+@attrs.define(eq=False)
+class LastResort:
+    """Exits the process when its time is up, from a thread of its own, past everything that blocks."""
+
+    _timer: threading.Timer | None = None
+
+    def arm(self, seconds: float, code: int) -> None:
+        """Exit with ``code`` after so many seconds; the last call counts."""
+        self.disarm()
+        self._timer = threading.Timer(seconds, _exit, (seconds, code))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def disarm(self) -> None:
+        """Let the process live."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _exit(seconds: float, code: int) -> None:
+    log.error(
+        "the process did not end within %g s: something blocks it, so it exits with code %d now",
+        seconds,
+        code,
+    )
+    os._exit(code)

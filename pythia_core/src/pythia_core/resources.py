@@ -1,0 +1,97 @@
+"""Opens a worker's resources, one copy for each, and closes them again, whatever happened in between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import attrs
+
+from pythia_core.contracts import Resource
+from pythia_core.worker import NoSink, Worker
+
+__all__ = ["CLOSE_SECONDS", "Resources"]
+
+CLOSE_SECONDS = 5.0
+"""All are closed at once, so that this is what the closing takes in all; a kill comes 10 s after the drain."""
+
+log = logging.getLogger("pythia.worker")
+
+Open = Callable[[Resource], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class Resources:
+    """The opened copies of one worker's resources.
+
+    Invariants: an original has one copy, however many attributes name it; a copy that was begun to open is closed;
+    after ``aclose`` the worker's attributes are what they were.
+
+    Args:
+        worker: whose attributes are looked through.
+        open: opens a copy, and decides how often to try.
+    """
+
+    worker: Worker[Any]
+    open: Open
+    _copies: dict[int, tuple[Resource, Resource]] = attrs.field(factory=dict, init=False)
+    _replaced: dict[str, tuple[Any, Resource]] = attrs.field(factory=dict, init=False)
+
+    async def open_all(self) -> None:
+        """Open what the worker's attributes hold and is not open yet, and put the copies in their place."""
+        for name, resource in list(_held(self.worker)):
+            if not self._is_copy(resource):
+                copy = await self.copy_of(resource)
+                self._replaced.setdefault(name, (vars(self.worker).get(name, _CLASS), copy))
+                setattr(self.worker, name, copy)
+
+    async def copy_of(self, resource: Resource) -> Any:
+        """Return the opened copy of a resource."""
+        if id(resource) in self._copies:
+            return self._copies[id(resource)][1]
+        copy = resource.fresh()
+        self._copies[id(resource)] = (resource, copy)  # the original is kept, so that its id stays its own
+        await self.open(copy)
+        return copy
+
+    async def aclose(self) -> None:
+        """Close every copy, all at once and within 5 s, and give the worker its originals back."""
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for _, copy in self._copies.values():
+                    group.start_soon(_close, copy)
+        for name, (before, copy) in self._replaced.items():
+            if vars(self.worker).get(name) is copy:
+                delattr(self.worker, name) if before is _CLASS else setattr(self.worker, name, before)
+        self._copies.clear()
+        self._replaced.clear()
+
+    def _is_copy(self, resource: Resource) -> bool:
+        return any(copy is resource for _, copy in self._copies.values())
+
+
+_CLASS = object()  # the attribute was the class's
+
+
+def _held(worker: Worker[Any]) -> Iterator[tuple[str, Resource]]:
+    """Yield the resources among a worker's attributes, as an access would find them."""
+    attributes: dict[str, Any] = {}
+    for kind in reversed(type(worker).__mro__):
+        attributes.update(vars(kind))
+    attributes.update(vars(worker))
+    for name, value in attributes.items():
+        if isinstance(value, Resource) and not isinstance(value, NoSink):
+            yield name, value
+
+
+async def _close(resource: Resource) -> None:
+    what = type(resource).__name__
+    with anyio.move_on_after(CLOSE_SECONDS) as scope:
+        try:
+            await resource.aclose()
+        except Exception as error:
+            log.warning("closing %s failed: %s: %s", what, type(error).__name__, error)
+    if scope.cancelled_caught:
+        log.error("%s did not close within %g s", what, CLOSE_SECONDS)

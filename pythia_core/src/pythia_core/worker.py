@@ -1,0 +1,203 @@
+"""The worker: the one class a user writes. It holds what the user says and no state of Pythia's own.
+
+It stands apart from :mod:`pythia_core.runtime`, which runs one: users name their attributes as they like (``metrics``,
+``executor``, ``queue_size``), so whatever Pythia needs to remember is kept there, or in the context of the running task.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Generic, NoReturn, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from pythia_core.config.worker_config import WorkerConfig
+from pythia_core.contracts import Body, Message, Output, Owner, Sink, Source, Start, Subscription, WriteResult
+from pythia_core.errors import ConfigError
+from pythia_core.nearest import did_you_mean
+
+__all__ = ["NoSink", "NoSource", "Worker", "worker_name"]
+
+Result = TypeVar("Result")
+
+threads: ContextVar[anyio.CapacityLimiter | None] = ContextVar("pythia_threads", default=None)
+"""Bounds the threads of the worker whose task this is; set by its runtime."""
+
+importing: ContextVar[bool] = ContextVar("pythia_importing", default=False)
+"""True while Pythia itself imports a user's file, whose last line may well say ``OrderProcessor().run()``."""
+
+
+class NoSource(Source):
+    """Stands where a source is missing, and says so when it is needed."""
+
+    @property
+    def name(self) -> str:
+        """Nothing to read."""
+        return "no source"
+
+    def resolve(self, start: Start) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(
+            f"worker {start.worker} has no source: write `source = ...` in its class, assign worker.source, pass "
+            'source= when it is made, or describe one in a configuration file ([worker.source] kind = "...")'
+        )
+
+    async def subscribe(self, owner: Owner) -> Subscription:
+        """Raise ConfigError."""
+        raise ConfigError("this worker has no source; write `source = ...` in its class")
+
+
+class NoSink(Sink):
+    """Stands where a sink is missing, and says so when it is written to."""
+
+    @property
+    def name(self) -> str:
+        """Nowhere to write."""
+        return "no sink"
+
+    async def write(self, outputs: Sequence[Output]) -> WriteResult:
+        """Raise ConfigError."""
+        raise ConfigError("this worker has no sink to send to; write `sink = ...` in its class")
+
+
+class Worker(Generic[Body]):
+    """Consumes messages from a source. Subclass it, name the source, and write ``process``.
+
+    Args:
+        source: where messages come from; the class attribute ``source`` if left out.
+        sink: where what ``process`` returns goes; the class attribute ``sink`` if left out.
+        config: settings given in code; the class attribute ``config`` if left out.
+
+    Raises:
+        ConfigError: for any other argument, naming the nearest known one.
+
+    Every connection it holds (a sink, an admin: any :class:`~pythia_core.Resource` that is an attribute of the class or
+    the instance) is opened before ``startup`` or right after it, and closed after ``shutdown``. The attribute then is an
+    opened copy, so that a class attribute is never shared by two running workers.
+
+    Example:
+        ::
+
+            class OrderProcessor(Worker):
+                source = KafkaConsumer(topic="orders")
+
+                async def process(self, message):
+                    await save(message.body)
+
+
+            if __name__ == "__main__":
+                OrderProcessor().run()
+    """
+
+    source: Source = NoSource()
+    sink: Sink = NoSink()
+    config: WorkerConfig | None = None
+
+    def __init__(
+        self,
+        *,
+        source: Source | None = None,
+        sink: Sink | None = None,
+        config: WorkerConfig | None = None,
+        **unknown: Any,
+    ) -> None:
+        for name in unknown:
+            guess = did_you_mean(name, ("source", "sink", "config"))
+            raise ConfigError(
+                f"{type(self).__name__} takes no argument {name!r}; {guess}. Settings such as batch_size go into "
+                "config=WorkerConfig(...); arguments of your own are taken out before super().__init__(**kwargs)"
+            )
+        if source is not None:
+            self.source = source
+        if sink is not None:
+            self.sink = sink
+        if config is not None:
+            self.config = config
+
+    async def process(self, message: Message[Body]) -> Any:
+        """Do the work of one message. It is settled when this returns and what it returned is confirmed.
+
+        A plain ``def`` runs in a thread, at most ``max_concurrent_tasks`` of them at once.
+
+        Returns:
+            None, or what goes to ``sink``: a value, an :class:`~pythia_core.Output`, or a list of outputs.
+
+        Raises:
+            Retry: to have it again after a delay.
+            Reject: to dead-letter it now.
+            Skip: to settle it without work.
+            Exception: to have it again by the retry policy, and in the end dead-lettered.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no process(message)")
+
+    async def process_batch(self, messages: Sequence[Message[Body]]) -> Any:
+        """Do the work of several messages at once; overriding it is what makes a worker take batches.
+
+        Raises:
+            BatchError: to say which of them failed; any other exception splits the batch until the culprit is found.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no process_batch(messages)")
+
+    async def startup(self) -> None:
+        """Prepare, once, before the first message. If it raises, the process ends; a stop cancels it."""
+
+    async def shutdown(self) -> None:
+        """Clean up, once, after the last message, if ``startup`` ended well. It has 5 seconds."""
+
+    async def should_scale_up(self) -> bool:
+        """Say whether one more process would help; asked only by the scaling policy ``worker``."""
+        return False
+
+    async def should_scale_down(self) -> bool:
+        """Say whether one process less would do; asked only by the scaling policy ``worker``."""
+        return False
+
+    async def offload(self, func: Callable[..., Result], *args: Any) -> Result:
+        """Run a blocking function in a thread and return its result, so that the event loop stays free.
+
+        No more than ``max_concurrent_tasks`` run at once; further calls wait. A drain waits for it. A cancelled call
+        returns only when the thread has ended, since nothing can stop a thread.
+        """
+        return await anyio.to_thread.run_sync(func, *args, limiter=threads.get())
+
+    async def serve(self) -> None:
+        """Run in the present event loop until cancelled or broken; several workers may share one loop.
+
+        Raises:
+            ConfigError: if it cannot run as it is set up.
+        """
+        if importing.get():
+            return
+        from pythia_core.runtime import Runtime
+
+        await Runtime(self).run()
+
+    def run(self) -> None:
+        """Run in this process until SIGTERM or SIGINT, drain, and return; a second signal 2 s later skips the drain.
+
+        Raises:
+            SystemExit: with the exit code, if it did not end cleanly.
+        """
+        if importing.get():
+            return
+        from pythia_core.standalone import run_here
+
+        if code := run_here(self):
+            raise SystemExit(code)
+
+
+def worker_name(kind: type[Worker[Any]]) -> str:
+    """Return a worker's name, which is also its default consumer group: the class's, in kebab-case.
+
+    Example:
+        >>> worker_name(type("HTTPOrderProcessor2", (Worker,), {}))
+        'http-order-processor2'
+    """
+    return (
+        re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", kind.__name__)
+        .replace("_", "-")
+        .lower()
+    )
