@@ -1,4 +1,4 @@
-"""The engine: it puts the parts together and decides, message by message, what becomes of a failure.
+"""The engine: it puts the parts together, subscribes anew when a subscription is lost, and answers for its health.
 
 A message's way: fetch -> intake -> ledger.admit -> scheduler -> worker task -> handler -> outputs -> ledger.mark ->
 committer -> settle. A failure goes from the worker to the parking place or to the dead letters, and back.
@@ -6,9 +6,8 @@ committer -> settle. A failure goes from the worker to the parking place or to t
 Invariants:
 
 - E1. A message is completed once: by its worker, by the publisher, or as an orphan; then its key closes or passes on.
-- E2. A dead letter is confirmed before its message is completed.
-- E3. Without a place for dead letters, a message that would be one stops its partition, unsettled.
-- E4. ``run`` ends by ``settings.drain_timeout`` after ``stop``.
+- E2. ``run`` ends by ``settings.drain_timeout`` after ``stop``.
+- E3. A subscription that is lost is followed by another, with backoff and full jitter, for as long as the engine runs.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ import logging
 import random
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from pythia_core.backoff import full_jitter
 from pythia_core.clock import Clock, loop_clock
@@ -28,29 +28,20 @@ from pythia_core.codecs import JSON, Codec, message_decoder
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.middleware import Handler, Middleware
 from pythia_core.contracts.settlement import Assignment
-from pythia_core.contracts.sink import Output, Sink
+from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import Source
 from pythia_core.contracts.telemetry import Telemetry
-from pythia_core.engine.dead_letters import dead_letter
+from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health, Stuck
-from pythia_core.engine.ledger import RELEASED, Ledger, TokenLedger
-from pythia_core.engine.outcomes import (
-    Bury,
-    Failure,
-    HandlerTimeout,
-    MessageTooLarge,
-    Park,
-    Revoked,
-    decide,
-    note_failure,
-)
+from pythia_core.engine.ledger import Ledger, TokenLedger
+from pythia_core.engine.outcomes import HandlerTimeout, Revoked
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool
 from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.session import Session
 from pythia_core.engine.stats import DURATION_BOUNDS, Stats
-from pythia_core.errors import ConfigError, Skip, WriteError
+from pythia_core.errors import ConfigError
 from pythia_core.settings import Order, Settings
 
 log = logging.getLogger("pythia.engine")
@@ -83,6 +74,13 @@ def timed(handler: Handler, stats: Stats) -> Handler:
             stats.duration_sum += taken
 
     return counted
+
+
+def root_cause(error: Exception) -> Exception:
+    """Return the single error within groups of one, since a task group wraps whatever its tasks raise."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def effective_order(settings: Settings, source: Source) -> Order:
@@ -125,12 +123,14 @@ class Engine:
         self.decode = message_decoder(codec)
         self.gates = [layer for layer in middleware if type(layer).admit is not Middleware.admit]
         self.clock: Clock = time.monotonic
+        self.stopping: anyio.Event | None = (
+            None  # made in ``run``, since an engine is made without an event loop
+        )
         self.deadline = float("inf")  # by when a stop has to end
         self._sink = sink
         self._dead_letter = dead_letter
         self._telemetry = list(telemetry)
         self._handler = compose(handler, middleware)
-        self._held: list[Message[Any]] = []  # messages that stopped their partition
         self._session: Session | None = None
         self._trouble: str | None = "not started"
         self._stop_reason: str | None = None
@@ -146,11 +146,10 @@ class Engine:
         self.clock = loop_clock()
         self.stopping = anyio.Event()
         if self._stop_reason is not None:
-            self.stopping.set()
-        self._build()
+            self._begin_to_stop()
         self.tell("start", self.stats)
         async with anyio.create_task_group() as group:
-            self.publisher = Publisher(group, batch=self.settings.batch_size, confirmed=self._confirmed)
+            self._build(group)
             self.pool.start(group)
             group.start_soon(self.parking.run, name="pythia parking")
             group.start_soon(self._sweep, name="pythia sweep")
@@ -159,19 +158,32 @@ class Engine:
         self.tell("stopped", self._stop_reason or "")
         return Exit.CLEAN
 
-    def _build(self) -> None:
+    def _build(self, group: TaskGroup) -> None:
         settings, stats = self.settings, self.stats
         order = effective_order(settings, self.source)
         self.scheduler = Scheduler(order, stats, wake=self._wake, progress=self._progress)
         self.parking = Parking(self.clock, self.scheduler.requeue)
+        self.publisher = Publisher(group, batch=settings.batch_size, confirmed=self._confirmed)
+        self.disposition = Disposition(
+            self.scheduler,
+            self.parking,
+            self.publisher,
+            stats,
+            retry=settings.retry,
+            origin=Origin(self.source.name, self.source.group or "", self.name),
+            sink=self._sink,
+            dead_letters=self._dead_letter,
+            buried=lambda message, error: self.tell("dead_letter", message, error),
+            stopped=self._partition_stopped,
+        )
         self.pool = Pool(
             settings.max_concurrent_tasks,
             self.scheduler,
             timed(self._handler, stats) if any(t.durations for t in self._telemetry) else self._handler,
             stats,
             self.clock,
-            failed=self.failed,
-            returned=self._returned,
+            failed=self.disposition.failed,
+            returned=self.disposition.returned,
             idle=self._idle,
         )
 
@@ -180,9 +192,13 @@ class Engine:
         if self._stop_reason is not None:
             return
         self._stop_reason = reason
-        if hasattr(self, "stopping"):
-            self.deadline = self.clock() + self.settings.drain_timeout
-            self.stopping.set()
+        if self.stopping is not None:
+            self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
+        assert self.stopping is not None
+        self.deadline = self.clock() + self.settings.drain_timeout
+        self.stopping.set()
 
     def force(self) -> None:
         """Stop without waiting for what is at work; it will be delivered again."""
@@ -193,7 +209,7 @@ class Engine:
 
     async def _subscribe_until_stopped(self) -> None:
         failures = 0
-        while not self.stopping.is_set():
+        while self._stop_reason is None:
             began = self.clock()
             session = self._session = Session(self)
             self._trouble = f"subscribing to {self.source.name}"
@@ -203,14 +219,19 @@ class Engine:
                 raise
             except Exception as error:
                 failures = 1 if self.clock() - began > STEADY else failures + 1
-                await self._back_off(failures, error)
+                await self._back_off(failures, root_cause(error))
 
     async def _back_off(self, failures: int, error: Exception) -> None:
         delay = full_jitter(failures, RESUBSCRIBE_BASE, RESUBSCRIBE_FACTOR, RESUBSCRIBE_CAP, random.random)
         self._trouble = f"{self.source.name}: {type(error).__name__}: {error}"
         log.error("lost %s, again in %.1f s: %s: %s", self.source.name, delay, type(error).__name__, error)
         with anyio.move_on_after(delay):
-            await self.stopping.wait()
+            await self.stop_begun()
+
+    async def stop_begun(self) -> None:
+        """Wait until the engine stops."""
+        assert self.stopping is not None
+        await self.stopping.wait()
 
     async def _sweep(self) -> None:
         """Watch how long handlers run, and cancel those that run past their time."""
@@ -234,6 +255,11 @@ class Engine:
         if self._session is not None:
             self._session.idle()
 
+    def _partition_stopped(self, ledger: Ledger) -> None:
+        if self._session is not None:
+            self._session.intake.close(ledger.partition)
+            self._session.nudge()
+
     def _confirmed(self, outputs: int) -> None:
         self.stats.outputs += outputs
 
@@ -248,127 +274,6 @@ class Engine:
                 self._telemetry.remove(telemetry)
                 log.exception("telemetry %s raised and is dropped", type(telemetry).__name__)
 
-    # -- outcomes ------------------------------------------------------------------------------------------------
-
-    def failed(self, message: Message[Any], error: BaseException) -> None:
-        """Decide what becomes of a message whose handler raised."""
-        if message._ledger.closed:
-            self.scheduler.orphan_ended(message)
-            return
-        if isinstance(error, Skip):
-            self.stats.skipped += 1
-            self.scheduler.complete(message)
-            return
-        self.stats.failures += 1
-        failure = note_failure(message, error, time.time())
-        decision = decide(failure, self.settings.retry)
-        if isinstance(decision, Bury):
-            self._bury(message, decision.error)
-        else:
-            self._park(message, decision, failure)
-
-    def _park(self, message: Message[Any], decision: Park, failure: Failure) -> None:
-        log.info(
-            "%r: attempt %d failed, again in %.2f s: %s: %s",
-            message,
-            failure.attempts,
-            decision.delay,
-            type(failure.error).__name__,
-            failure.error,
-        )
-        if message._ledger.draining:
-            self._give_back(message)
-            return
-        self.stats.retried += 1
-        self.parking.park(message, decision.delay)
-
-    def _give_back(self, message: Message[Any]) -> None:
-        """Release a message that failed while its partition drains: whoever gets it next tries again."""
-        if isinstance(message._ledger, TokenLedger):
-            message._ledger.mark(message, RELEASED)
-        self.stats.released += 1
-        self.scheduler.withdraw(message)
-
-    def _returned(self, message: Message[Any], result: Any) -> None:
-        """Write what a handler returned; the message is complete when all of it is confirmed."""
-        outputs = list(self._outputs(result))
-        if not outputs or message._ledger.closed:
-            self.scheduler.complete(message)
-        else:
-            self.publisher.put(message, outputs, done=self.scheduler.complete, refused=self.failed)
-
-    def _outputs(self, result: Any) -> Sequence[Output]:
-        many = (
-            isinstance(result, list | tuple)
-            and len(result) > 0
-            and all(isinstance(item, Output) for item in result)
-        )
-        outputs = result if many else [result if isinstance(result, Output) else Output(None, result)]
-        return [
-            output
-            if output.sink is not None
-            else Output(self._sink, output.value, key=output.key, headers=output.headers)
-            for output in outputs
-            if output.sink is not None or self._sink is not None
-        ]
-
-    # -- dead letters --------------------------------------------------------------------------------------------
-
-    def _bury(self, message: Message[Any], error: BaseException) -> None:
-        if self._dead_letter is None:
-            self._stop_partition(
-                message, f"{message!r} failed for good and there is no place for dead letters"
-            )
-            return
-        self._write_dead_letter(message, error, isinstance(error, MessageTooLarge), self._dead_letter_refused)
-
-    def _write_dead_letter(
-        self,
-        message: Message[Any],
-        error: BaseException,
-        reference: bool,
-        refused: Callable[[Message[Any], WriteError], None],
-    ) -> None:
-        assert self._dead_letter is not None
-        output = dead_letter(
-            message,
-            error,
-            self._dead_letter,
-            source=self.source.name,
-            group=self.source.group or "",
-            worker=self.name,
-            reference=reference,
-        )
-
-        def buried(message: Message[Any]) -> None:
-            self.stats.dead_lettered += 1
-            log.error("%r is a dead letter: %s: %s", message, type(error).__name__, error)
-            self.tell("dead_letter", message, error)
-            self.scheduler.complete(message)
-
-        self.publisher.put(message, [output], done=buried, refused=refused)
-
-    def _dead_letter_refused(self, message: Message[Any], refusal: WriteError) -> None:
-        """Write a truncated reference instead of a dead letter that can never be written whole."""
-        error = message._failure.error
-        log.error("%r: its dead letter was refused, writing a reference to it: %s", message, refusal)
-        self._write_dead_letter(message, error, True, self._reference_refused)
-
-    def _reference_refused(self, message: Message[Any], refusal: WriteError) -> None:
-        self._stop_partition(message, f"{message!r}: its dead letter cannot be written: {refusal}")
-
-    def _stop_partition(self, message: Message[Any], reason: str) -> None:
-        ledger = message._ledger
-        if ledger.closed:
-            self.scheduler.orphan_ended(message)
-            return
-        log.error("partition %s stops: %s", ledger.partition, reason)
-        ledger.stopped = reason
-        self._held.append(message)
-        if self._session is not None:
-            self._session.intake.close(ledger.partition)
-            self._session.nudge()
-
     # -- what a session asks of the engine -----------------------------------------------------------------------
 
     def started(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
@@ -382,8 +287,7 @@ class Engine:
         """Take out the messages of ``ledgers`` that are neither running nor publishing, parked ones included."""
         wanted = set(ledgers)
         parked = self.parking.take(lambda message: message._ledger in wanted)
-        held = [message for message in self._held if message._ledger in wanted]
-        self._held = [message for message in self._held if message._ledger not in wanted]
+        held = self.disposition.take_held(lambda message: message._ledger in wanted)
         return self.scheduler.purge(wanted, parked + held, self.started(wanted))
 
     def abandon(self, ledger: Ledger) -> None:
@@ -407,9 +311,9 @@ class Engine:
         ids = {id(message) for message in at_work}
         unstarted = [message for message in messages if id(message) not in ids]
         gone = {id(message) for message in unstarted}
-        heads = [*at_work, *self._held, *self.parking.messages()]
+        heads = [*at_work, *self.disposition.held, *self.parking.messages()]
         self.parking.take(lambda message: id(message) in gone)
-        self._held = [message for message in self._held if id(message) not in gone]
+        self.disposition.take_held(lambda message: id(message) in gone)
         self.scheduler.discard(unstarted, heads)
         for message in messages:
             if id(message) in ids:

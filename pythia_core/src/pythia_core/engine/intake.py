@@ -87,24 +87,31 @@ class Intake:
             self._set(SPAN, True)
 
     def limit(self) -> int:
-        """Return how many messages the next fetch may bring; 0 while intake is stopped."""
+        """Return how many messages the next fetch may bring.
+
+        If that is 0, :attr:`resumed` is set when it is worth asking again, or :attr:`delay` says when.
+        """
         self._refill()
         limits, stats = self._limits, self._stats
         self._check(MESSAGES, stats.in_flight, limits.messages)
         if self._bytes >= limits.bytes or BYTES in self.reasons:
             self._bytes = self._measure()
         self._check(BYTES, self._bytes, limits.bytes)
-        if MESSAGES in self.reasons or BYTES in self.reasons:
-            self.resume_at = self._resume_at()
+        stopped = MESSAGES in self.reasons or BYTES in self.reasons or not self.room
+        count = 0 if stopped else self._gated(min(self._batch, limits.messages - stats.in_flight))
+        if count == 0:
             self.resumed = anyio.Event()
-            return 0
-        self.resume_at = None
-        return self._gated(min(self._batch, limits.messages - stats.in_flight)) if self.room else 0
+        self.resume_at = self._resume_at() if stopped else None
+        return count
 
     def _resume_at(self) -> int:
+        """Return the count of finished messages at which it is worth asking again."""
+        stats = self._stats
+        if MESSAGES in self.reasons:
+            return stats.received - int(self._limits.messages * RESUME)
         if BYTES in self.reasons:
-            return self._stats.finished + max(self._stats.in_flight // 10, 1)
-        return self._stats.received - int(self._limits.messages * RESUME)
+            return stats.finished + max(stats.in_flight // 10, 1)
+        return stats.finished + 1
 
     def bytes(self) -> int:
         """Return how many bytes the next fetch should bring at the most."""

@@ -66,7 +66,6 @@ class Session:
         self._error: BaseException | None = None
         self._progress = anyio.Event()
         self._watching = 0  # how many drains wait for every single completion
-        self._settle_at = 0
         self.committer = Committer(
             self._settle,
             self._capabilities,
@@ -75,6 +74,7 @@ class Session:
             clock=engine.clock,
             refused=self._refused,
         )
+        self._settle_at = engine.stats.finished + self.committer.threshold
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -85,17 +85,39 @@ class Session:
             Exception: what ended the subscription before that.
         """
         try:
-            with anyio.fail_after(SUBSCRIBE_DEADLINE):
-                self._subscription = await self._source.subscribe(self)
-            self.subscribed = True
-            self._engine.stats.subscriptions += 1
-            await self._work(self._subscription)
+            self._subscription = await self._subscribe()
+            if self._subscription is not None:
+                self.subscribed = True
+                self._engine.stats.subscriptions += 1
+                await self._work(self._subscription)
         finally:
             self.subscribed = False
             self.lost(list(self.ledgers))
             await self._close()
         if self._error is not None:
             raise self._error
+
+    async def _subscribe(self) -> Subscription | None:
+        """Subscribe; return None if the engine stops before that has succeeded."""
+        subscription = None
+        with anyio.move_on_after(SUBSCRIBE_DEADLINE) as deadline:
+            async with anyio.create_task_group() as group:
+
+                async def give_up() -> None:
+                    await self._engine.stop_begun()
+                    group.cancel_scope.cancel()
+
+                group.start_soon(give_up)
+                try:
+                    subscription = await self._source.subscribe(self)
+                except Exception as error:
+                    self._error = error
+                group.cancel_scope.cancel()
+        if deadline.cancelled_caught:
+            self._error = TimeoutError(
+                f"no subscription to {self._source.name} within {SUBSCRIBE_DEADLINE:g} s"
+            )
+        return subscription
 
     async def _work(self, subscription: Subscription) -> None:
         shield = anyio.CancelScope(shield=True)  # its tasks end only after the subscription has been closed
@@ -121,7 +143,7 @@ class Session:
         async with anyio.create_task_group() as group:
 
             async def stop() -> None:
-                await self._engine.stopping.wait()
+                await self._engine.stop_begun()
                 self._ended.set()
 
             group.start_soon(stop)
@@ -208,7 +230,7 @@ class Session:
                 self._engine.scheduler.admit(ledger, (message,), number)
                 continue
             message._ledger, message._sequence, message._lane = ledger, number, None
-            self._engine.failed(
+            self._engine.disposition.failed(
                 message, MessageTooLarge(f"{message.size} bytes; limits.message_bytes is {bound}")
             )
 
@@ -295,10 +317,14 @@ class Session:
             self.intake.close(ledger.partition)
         now = self._engine.clock()
         await self._finish(ledgers, deadline, deadline - 0.1 * max(deadline - now, 0.0))
+        self._let_go(ledgers)
+
+    def _let_go(self, ledgers: Collection[Ledger]) -> None:
+        """Close ledgers that had their time to drain, and cancel what has not used it."""
         for ledger in ledgers:
             self._drop(ledger)
         self._engine.cancel_orphans()
-        self._engine.tell("revoked", list(partitions), False)
+        self._engine.tell("revoked", [ledger.partition for ledger in ledgers], False)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Forget partitions: nothing of them is settled."""
@@ -332,7 +358,9 @@ class Session:
         self.intake.resumed.set()
         total = max(engine.deadline - engine.clock(), 0.0)
         last = max(engine.deadline, engine.clock() + FORCED_SETTLE)
-        await self._finish(list(self.ledgers.values()), last, engine.deadline - 0.1 * total)
+        ledgers = list(self.ledgers.values())
+        await self._finish(ledgers, last, engine.deadline - 0.1 * total)
+        self._let_go(ledgers)
 
     async def _finish(self, ledgers: Collection[Ledger], deadline: float, work_until: float) -> None:
         self._release(ledgers)

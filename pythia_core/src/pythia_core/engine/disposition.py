@@ -1,0 +1,214 @@
+"""What becomes of a message after its handler: done, written on, parked, dead-lettered, or a partition stopped.
+
+The word is AMQP's: the disposition of a delivery. Invariants:
+
+- D1. A message is disposed of once: completed, parked, given back, or held; a parked one comes back for another handler.
+- D2. A dead letter is confirmed before its message is completed.
+- D3. Without a place for dead letters, a message that would be one stops its partition and stays unsettled.
+- D4. A message whose ledger is closed is only taken note of: nothing is written for it, nothing settled.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from pythia_core.contracts.message import Message
+from pythia_core.contracts.sink import Output, Sink
+from pythia_core.engine.dead_letters import dead_letter
+from pythia_core.engine.ledger import RELEASED, Ledger, TokenLedger
+from pythia_core.engine.outcomes import Bury, Failure, MessageTooLarge, Park, decide, note_failure
+from pythia_core.engine.parking import Parking
+from pythia_core.engine.publisher import Publisher
+from pythia_core.engine.scheduler import Scheduler
+from pythia_core.engine.stats import Stats
+from pythia_core.errors import Skip, WriteError
+from pythia_core.settings import RetryPolicy
+
+log = logging.getLogger("pythia.disposition")
+
+
+@attrs.frozen
+class Origin:
+    """Where messages come from, in the words of a dead letter's headers."""
+
+    source: str
+    group: str
+    worker: str
+
+
+class Disposition:
+    """Disposes of messages.
+
+    Args:
+        scheduler: completes them.
+        parking: keeps those that are tried again.
+        publisher: writes outputs and dead letters.
+        stats: counters shared with the rest of the engine.
+        retry: how often and when a failed message is tried again.
+        origin: for dead letters.
+        sink: where returned values go; None drops them.
+        dead_letters: where dead letters go; None stops the partition instead.
+        buried: called with a message and its last error when its dead letter is confirmed.
+        stopped: called with the ledger of a partition that may not go on.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        parking: Parking,
+        publisher: Publisher,
+        stats: Stats,
+        *,
+        retry: RetryPolicy,
+        origin: Origin,
+        sink: Sink | None,
+        dead_letters: Sink | None,
+        buried: Callable[[Message[Any], BaseException], None],
+        stopped: Callable[[Ledger], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._parking = parking
+        self._publisher = publisher
+        self._stats = stats
+        self._retry = retry
+        self._origin = origin
+        self._sink = sink
+        self._dead_letters = dead_letters
+        self._buried = buried
+        self._stopped = stopped
+        self._held: list[Message[Any]] = []  # messages that stopped their partition
+
+    def failed(self, message: Message[Any], error: BaseException) -> None:
+        """Decide what becomes of a message whose handler raised."""
+        if message._ledger.closed:
+            self._scheduler.orphan_ended(message)
+            return
+        if isinstance(error, Skip):
+            self._stats.skipped += 1
+            self._scheduler.complete(message)
+            return
+        self._stats.failures += 1
+        failure = note_failure(message, error, time.time())
+        decision = decide(failure, self._retry)
+        if isinstance(decision, Bury):
+            self._bury(message, decision.error)
+        else:
+            self._park(message, decision, failure)
+
+    def _park(self, message: Message[Any], decision: Park, failure: Failure) -> None:
+        log.info(
+            "%r: attempt %d failed, again in %.2f s: %s: %s",
+            message,
+            failure.attempts,
+            decision.delay,
+            type(failure.error).__name__,
+            failure.error,
+        )
+        if message._ledger.draining:
+            self._give_back(message)
+            return
+        self._stats.retried += 1
+        self._parking.park(message, decision.delay)
+
+    def _give_back(self, message: Message[Any]) -> None:
+        """Release a message that failed while its partition drains: whoever gets it next tries again."""
+        if isinstance(message._ledger, TokenLedger):
+            message._ledger.mark(message, RELEASED)
+        self._stats.released += 1
+        self._scheduler.withdraw(message)
+
+    def returned(self, message: Message[Any], result: Any) -> None:
+        """Write what a handler returned; the message is complete when all of it is confirmed."""
+        outputs = list(self._outputs(result))
+        if not outputs or message._ledger.closed:
+            self._scheduler.complete(message)
+        else:
+            self._publisher.put(message, outputs, done=self._scheduler.complete, refused=self.failed)
+
+    def _outputs(self, result: Any) -> Sequence[Output]:
+        many = (
+            isinstance(result, list | tuple)
+            and len(result) > 0
+            and all(isinstance(item, Output) for item in result)
+        )
+        outputs = result if many else [result if isinstance(result, Output) else Output(None, result)]
+        return [
+            output
+            if output.sink is not None
+            else Output(self._sink, output.value, key=output.key, headers=output.headers)
+            for output in outputs
+            if output.sink is not None or self._sink is not None
+        ]
+
+    # -- dead letters --------------------------------------------------------------------------------------------
+
+    def _bury(self, message: Message[Any], error: BaseException) -> None:
+        if self._dead_letters is None:
+            self._stop_partition(
+                message, f"{message!r} failed for good and there is no place for dead letters"
+            )
+            return
+        self._write_dead_letter(message, error, isinstance(error, MessageTooLarge), self._dead_letter_refused)
+
+    def _write_dead_letter(
+        self,
+        message: Message[Any],
+        error: BaseException,
+        reference: bool,
+        refused: Callable[[Message[Any], WriteError], None],
+    ) -> None:
+        assert self._dead_letters is not None
+        output = dead_letter(
+            message,
+            error,
+            self._dead_letters,
+            source=self._origin.source,
+            group=self._origin.group,
+            worker=self._origin.worker,
+            reference=reference,
+        )
+
+        def buried(message: Message[Any]) -> None:
+            self._stats.dead_lettered += 1
+            log.error("%r is a dead letter: %s: %s", message, type(error).__name__, error)
+            self._buried(message, error)
+            self._scheduler.complete(message)
+
+        self._publisher.put(message, [output], done=buried, refused=refused)
+
+    def _dead_letter_refused(self, message: Message[Any], refusal: WriteError) -> None:
+        """Write a truncated reference instead of a dead letter that can never be written whole."""
+        error = message._failure.error
+        log.error("%r: its dead letter was refused, writing a reference to it: %s", message, refusal)
+        self._write_dead_letter(message, error, True, self._reference_refused)
+
+    def _reference_refused(self, message: Message[Any], refusal: WriteError) -> None:
+        self._stop_partition(message, f"{message!r}: its dead letter cannot be written: {refusal}")
+
+    def _stop_partition(self, message: Message[Any], reason: str) -> None:
+        ledger = message._ledger
+        if ledger.closed:
+            self._scheduler.orphan_ended(message)
+            return
+        log.error("partition %s stops: %s", ledger.partition, reason)
+        ledger.stopped = reason
+        self._held.append(message)
+        self._stopped(ledger)
+
+    # -- messages that stopped their partition -------------------------------------------------------------------
+
+    @property
+    def held(self) -> Sequence[Message[Any]]:
+        """The messages that stopped their partition; they are neither started nor settled."""
+        return self._held
+
+    def take_held(self, wanted: Callable[[Message[Any]], bool]) -> list[Message[Any]]:
+        """Remove and return the held messages that are ``wanted``."""
+        taken = [message for message in self._held if wanted(message)]
+        self._held = [message for message in self._held if not wanted(message)]
+        return taken
