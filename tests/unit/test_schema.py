@@ -45,6 +45,12 @@ def function(name: str, *, times: int = 1) -> tuple[str, int]:
 
 
 @attrs.frozen
+class Connected(Consumer):
+    _wire: "Missing" = attrs.field(default=None, init=False)
+    rate: float = attrs.field(default=1.0, kw_only=True)
+
+
+@attrs.frozen
 class Unreadable:
     field: "Missing"
 
@@ -99,3 +105,10 @@ def test_annotations_that_cannot_be_read_are_an_error() -> None:
     """A schema that exists only for type checkers is no schema."""
     with pytest.raises(ConfigError, match="Unreadable cannot be read from its annotations"):
         options_of(Unreadable)
+
+
+def test_what_is_no_option_need_not_be_readable() -> None:
+    """Private state may be annotated for type checkers only; inherited fields are options too."""
+    options = options_of(Connected)
+    assert "wire" not in options
+    assert options["stream"].kind is str and options["rate"].kind is float

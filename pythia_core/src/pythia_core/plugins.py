@@ -163,11 +163,11 @@ class Discovery:
                 continue
             others = [other for other in self._modules.values() if other is not module]
             try:
-                (answer,) = self._manager.subset_hook_caller(hook, others)()
-            except Exception as error:
+                answers = self._manager.subset_hook_caller(hook, others)()
+            except (Exception, SystemExit) as error:
                 self.fail(info, f"{hook}() raised {say(error)}")
             else:
-                yield info, answer
+                yield info, next(iter(answers), None)  # pluggy leaves out an answer of None
 
     def fail(self, info: PluginInfo, error: str) -> None:
         """Note what is wrong with a plugin, besides what is known already."""

@@ -7,8 +7,10 @@ and an error about an option names it, its value, where it came from and what is
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -47,14 +49,10 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
         ConfigError: if its annotations name what cannot be found at run time.
     """
     if isinstance(factory, type) and attrs.has(factory):
-        kinds = _kinds(factory, factory)
-        return {
-            field.alias: Option(field.alias, kinds.get(field.name, Any), field.default is attrs.NOTHING)
-            for field in attrs.fields(factory)
-            if field.init
-        }
+        return _fields_of(factory)
     described = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
-    kinds = _kinds(factory, described)
+    with _readable(factory):
+        kinds = typing.get_type_hints(described, include_extras=True)
     return {
         name: Option(name, kinds.get(name, Any), argument.default is argument.empty)
         for name, argument in inspect.signature(factory).parameters.items()
@@ -62,9 +60,29 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     }
 
 
-def _kinds(factory: Callable[..., Any], annotated: Any) -> dict[str, Any]:
+def _fields_of(factory: type) -> dict[str, Option]:
+    """Return an attrs class's fields; what is no argument of its may be annotated for type checkers only."""
+    fields = {field.name: field for field in attrs.fields(factory) if field.init}
+    kinds: dict[str, Any] = {}
+    with _readable(factory):
+        for owner in reversed(factory.__mro__):
+            said = {name: kind for name, kind in inspect.get_annotations(owner).items() if name in fields}
+            only_those = type(owner.__name__, (), {"__annotations__": said})
+            names = vars(sys.modules.get(owner.__module__, typing))
+            kinds.update(
+                typing.get_type_hints(only_those, globalns=names, localns=vars(owner), include_extras=True)
+            )
+    return {
+        field.alias: Option(field.alias, kinds.get(name, Any), field.default is attrs.NOTHING)
+        for name, field in fields.items()
+    }
+
+
+@contextmanager
+def _readable(factory: Callable[..., Any]) -> Iterator[None]:
+    """Turn an annotation that cannot be read into an error that says of what."""
     try:
-        return typing.get_type_hints(annotated, include_extras=True)
+        yield
     except NameError as error:
         raise ConfigError(
             f"the options of {_name(factory)} cannot be read from its annotations: {error}; "
