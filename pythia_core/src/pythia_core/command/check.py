@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from pythia_core.checking import Finding, Plan, check_target
-from pythia_core.command.output import MARKS, console, json_option, mark, print_json, safe
+from pythia_core.command.output import bullet, console, json_option, print_json, safe
 
 __all__ = ["command"]
 
@@ -45,15 +45,10 @@ def _print(findings: list[Finding]) -> None:
         if worker:
             out.print(Text(worker, style="bold"))
         for found in group:
-            text = Text.assemble("  " if worker else "", mark(found.level), " ", (found.text, _style(found)))
-            out.print(text, soft_wrap=True)
+            out.print(bullet(found.level, found.text, indent=2 if worker else 0))
     errors = sum(found.level == "error" for found in findings)
     warnings = sum(found.level == "warning" for found in findings)
     out.print(Text(_summary(errors, warnings), style="red" if errors else "bold"))
-
-
-def _style(found: Finding) -> str:
-    return MARKS[found.level][1] if found.level in ("error", "warning") else ""
 
 
 def _summary(errors: int, warnings: int) -> str:

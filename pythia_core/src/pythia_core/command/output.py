@@ -8,12 +8,13 @@ from typing import Any
 import click
 import orjson
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from pythia_core.logs import escape
 from pythia_core.secret import mask_url
 
-__all__ = ["MARKS", "console", "json_option", "mark", "print_json", "safe"]
+__all__ = ["MARKS", "bullet", "console", "folded", "json_option", "mark", "print_json", "safe"]
 
 WIDE = 10_000  # columns where nobody looks: what a program reads is never folded
 
@@ -39,6 +40,21 @@ def mark(level: str) -> Text:
     """Return the coloured mark of ``ok``, ``note``, ``warning`` or ``error``."""
     sign, style = MARKS[level]
     return Text(sign, style=style)
+
+
+def bullet(level: str, text: str, *, indent: int = 0) -> Table:
+    """Return a mark and a text that is folded between words, under itself."""
+    style = MARKS[level][1] if level in ("error", "warning") else ""
+    return folded(Text(text, style=style), indent=indent + 2, lead=mark(level))
+
+
+def folded(text: Text, *, indent: int, lead: Text | None = None) -> Table:
+    """Return a text that is folded between words, under itself, after ``indent`` columns that end with ``lead``."""
+    row = Table.grid(padding=(0, 1, 0, 0))
+    row.add_column(width=indent - 1, justify="right")
+    row.add_column()
+    row.add_row(lead or Text(), text)
+    return row
 
 
 def print_json(value: Any) -> None:

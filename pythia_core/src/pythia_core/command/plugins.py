@@ -10,7 +10,7 @@ import attrs
 import click
 from rich.text import Text
 
-from pythia_core.command.output import console, json_option, mark, print_json, safe
+from pythia_core.command.output import bullet, console, folded, json_option, mark, print_json, safe
 from pythia_core.contract_check import contract_faults
 from pythia_core.plugins import KINDS, Discovery, PluginInfo, discover
 
@@ -58,7 +58,7 @@ def _print(infos: tuple[PluginInfo, ...]) -> None:
         )
         out.print(Text(head.plain.rstrip(), spans=head.spans), soft_wrap=True)
         for detail, style in _details(info):
-            out.print(Text(f"  {detail}", style=style), soft_wrap=True)
+            out.print(folded(Text(detail, style=style), indent=2))
 
 
 def _origin(info: PluginInfo) -> str:
@@ -124,9 +124,9 @@ def _print_findings(findings: list[Finding]) -> None:
     for finding in findings:
         level = "error" if finding.faults else "ok"
         text = Text.assemble(mark(level), (f" {finding.plugin}", "bold"), f" {finding.thing}".rstrip())
-        out.print(text, soft_wrap=True)
+        out.print(text)
         for fault in finding.faults:
-            out.print(Text(f"  {fault}", style="red"), soft_wrap=True)
+            out.print(bullet("error", fault, indent=2))
     faulty = sum(1 for finding in findings if finding.faults)
     out.print(
         Text(f"{faulty} of {len(findings)} faulty" if faulty else f"all {len(findings)} good", style="bold")

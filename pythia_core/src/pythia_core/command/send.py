@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from pythia_core import logs, plugins
-from pythia_core.command.output import console, json_option, mark, print_json, safe
+from pythia_core.command.output import bullet, console, json_option, mark, print_json, safe
 from pythia_core.config.schema import build, options_of
 from pythia_core.contracts import Sink
 from pythia_core.errors import ConfigError
@@ -143,15 +143,15 @@ def _as_dict(report: Report) -> dict[str, Any]:
 def _print(report: Report, place: str, seconds: float) -> None:
     complain = console(stderr=True)
     for fault in report.faults[:SHOWN]:
-        complain.print(Text.assemble(mark("error"), f" {safe(str(fault))}"), soft_wrap=True)
+        complain.print(bullet("error", safe(str(fault))))
     if len(report.faults) > SHOWN:
-        complain.print(f"  and {len(report.faults) - SHOWN:,} more; --json tells all", soft_wrap=True)
+        complain.print(bullet("error", f"and {len(report.faults) - SHOWN:,} more; --json tells all"))
     if report.stopped_after is not None:
-        text = f" stopped after line {report.stopped_after:,}: what follows was not sent"
-        complain.print(Text.assemble(mark("error"), text), soft_wrap=True)
+        text = f"stopped after line {report.stopped_after:,}: what follows was not sent"
+        complain.print(bullet("error", text))
     if report.not_json:
-        text = f" not JSON: {report.not_json:,} of them; a worker needs codec='text' to read those"
-        complain.print(Text.assemble(mark("warning"), text), soft_wrap=True)
+        text = f"not JSON: {report.not_json:,} of them; a worker needs codec='text' to read those"
+        complain.print(bullet("warning", text))
     console().print(_summary(report, place, seconds), soft_wrap=True)
 
 

@@ -87,8 +87,8 @@ class Resolved:
 
 
 _NOTHING: Mapping[str, str] = {
-    "source": "the worker's own",
-    "sink": "the worker's own",
+    "source": "none",
+    "sink": "none",
     "dead_letter": "the source's natural place",
 }
 _NONE: Mapping[str, str] = {

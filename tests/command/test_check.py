@@ -1,0 +1,186 @@
+"""`pythia check`: what it finds good, what it finds wrong, and that it says so in words."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pythia_core import checking
+from pythia_core.budget import MIB
+from pythia_core.checking import Finding, Plan, check_target
+from tests.command.conftest import WORKER, Pythia
+from tests.plugins.handmade import Handmade
+
+CANARY = "canary-5f2c"
+
+
+def found(target: str = "orders.py", **plan: object) -> list[Finding]:
+    """Check a target in an environment that says nothing."""
+    return list(check_target(target, Plan(**{"environ": {"PYTHIA_PLUGINS": ""}, "limit": None, **plan})))  # type: ignore[arg-type]
+
+
+def texts(findings: list[Finding], level: str) -> str:
+    """Return what was found at one level."""
+    return "\n".join(finding.text for finding in findings if finding.level == level)
+
+
+def test_a_good_worker_is_described(pythia: Pythia, worker: Path) -> None:
+    """Source, group, concurrency, sink, dead letters and drain, and exit code 0."""
+    done = pythia("check", "orders.py")
+    assert done.exit_code == 0, done.output
+    for told in (
+        "reads orders by MemoryConsumer as group order-processor",
+        "processes up to 20 messages at once",
+        "sends what it returns to done by MemoryProducer",
+        "sends what cannot be processed to orders.dlq",
+        "drains for up to 25 s; let whoever stops it wait 35 s",
+        "good to run",
+    ):
+        assert told in done.output
+
+
+def test_findings_are_json_for_programs(pythia: Pythia, worker: Path) -> None:
+    """Each with level, text and worker."""
+    findings = json.loads(pythia("check", "orders.py", "--json").output)
+    assert {
+        "level": "ok",
+        "text": "reads orders by MemoryConsumer as group order-processor",
+        "worker": "order-processor",
+    } in findings
+
+
+BAD = {
+    "no source": (WORKER.replace('source = MemoryConsumer("orders")', ""), "worker order-processor has no source"),
+    "no file's class": ("x = 1", "defines no worker"),
+    "does not import": ("import nowhere_at_all", "importing orders.py raised ModuleNotFoundError: No module named 'nowhere_at_all' ("),
+    "exits": ("raise SystemExit(3)", "importing orders.py raised SystemExit: 3"),
+    "cannot be made": (WORKER.replace("async def process", "def __init__(self):\n        1 / 0\n\n    async def process"), "making a OrderProcessor raised ZeroDivisionError: division by zero ("),
+    "bad value": (WORKER.replace("batch_size=5", "batch_size=0"), "batch_size is 0 (code)"),
+    "drain too long": (WORKER.replace('("orders")', '("orders", ack="cumulative", rebalances="eager", revoke_seconds=5)').replace("batch_size=5", "drain_timeout=20"), "drain_timeout is 20 s (code), but orders waits only 5 s"),
+    "settings disagree": (WORKER.replace('("orders")', '("orders", ack="cumulative", order_scope="none")'), "order_scope"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "told"), BAD.values(), ids=BAD)
+def test_what_is_wrong_is_told_and_exits_1(pythia: Pythia, folder: Path, code: str, told: str) -> None:
+    """In one line, with the place in the user's file where there is one."""
+    (folder / "orders.py").write_text(code)
+    done = pythia("check", "orders.py")
+    assert done.exit_code == 1, done.output
+    assert told in done.output
+    assert "✗" in done.output and "Traceback" not in done.output
+
+
+def test_a_missing_file_is_told_with_its_neighbour(pythia: Pythia, worker: Path) -> None:
+    """A misspelt name costs one look."""
+    assert "did you mean orders.py?" in pythia("check", "ordres.py").output
+
+
+def test_without_a_sink_what_is_returned_is_dropped(folder: Path) -> None:
+    """Whether anything is returned cannot be known; what would become of it can."""
+    (folder / "orders.py").write_text(WORKER.replace('sink = MemoryProducer("done")', ""))
+    assert "has no sink: if it returns anything, that is dropped" in texts(found(), "note")
+
+
+def test_without_dead_letters_a_failure_stops_its_partition(folder: Path) -> None:
+    """Which is allowed, and worth a warning."""
+    (folder / "orders.py").write_text(WORKER.replace("batch_size=5", "dead_letter=None"))
+    assert "has no dead letters" in texts(found(), "warning")
+
+
+def test_order_over_processes_is_not_promised(folder: Path) -> None:
+    """order="key" on a source that deals messages out holds within one process."""
+    (folder / "orders.py").write_text(WORKER.replace("batch_size=5", 'order="key"'))
+    assert "order='key' holds within one process only" in texts(found(), "warning")
+
+
+def test_processes_that_do_not_fit_are_refused(folder: Path) -> None:
+    """N x max_memory_mb + 64 against 0.85 of the container's limit."""
+    (folder / "orders.py").write_text(WORKER.replace("batch_size=5", "max_memory_mb=512"))
+    assert "4 x max_memory_mb 512 + 64" in texts(found(processes=4, limit=2000 * MIB), "error")
+    assert texts(found(processes=3, limit=2000 * MIB), "error") == ""
+
+
+def test_a_container_without_a_bound_is_noted(worker: Path) -> None:
+    """Past the limit the kernel kills, and nothing drains."""
+    assert "has no max_memory_mb" in texts(found(limit=512 * MIB), "note")
+
+
+@pytest.mark.parametrize(("uid", "told"), [(0, True), (1000, False)])
+def test_root_is_warned_of(worker: Path, monkeypatch: pytest.MonkeyPatch, uid: int, told: bool) -> None:
+    """A worker needs no rights."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert ("this is root" in texts(found(), "warning")) is told
+
+
+def test_a_misspelt_variable_is_warned_of(worker: Path) -> None:
+    """It would be ignored in silence otherwise."""
+    environ = {"PYTHIA_PLUGINS": "", "PYTHIA_BATCHSIZE": "1"}
+    assert "did you mean PYTHIA_BATCH_SIZE?" in texts(found(environ=environ), "warning")
+
+
+def test_a_broken_plugin_is_reported_and_the_worker_still_checked(worker: Path, installed: Handmade) -> None:
+    """One error does not hide the rest."""
+    installed.add("bad", "raise RuntimeError('no luck')")
+    findings = found(environ={"PYTHIA_PLUGINS": "bad"})
+    assert "plugin bad (bad-pythia 1.0) is broken" in texts(findings, "error")
+    assert "reads orders" in texts(findings, "ok")
+
+
+def test_a_worker_of_a_file_only_is_checked(folder: Path) -> None:
+    """Source and sink of a configuration file count as the worker's."""
+    code = WORKER.replace('source = MemoryConsumer("orders")', "").replace(
+        'sink = MemoryProducer("done")', ""
+    )
+    (folder / "orders.py").write_text(code)
+    (folder / "p.toml").write_text(
+        '[worker.source]\nkind = "memory"\ntopic = "from-file"\n[worker.sink]\nkind = "memory"\ntopic = "to-file"\n'
+    )
+    told = texts(found(file=folder / "p.toml"), "ok")
+    assert "reads from-file" in told and "sends what it returns to to-file" in told
+
+
+def test_connecting_asks_source_sink_and_dead_letters(worker: Path) -> None:
+    """Each answers for itself."""
+    told = texts(found(connect=True), "ok")
+    assert "the source orders, is there; 0 waiting, 0 in flight" in told
+    assert "the sink done, can be written to" in told
+    assert "the place for dead letters, orders.dlq, can be written to" in told
+
+
+def test_a_broker_that_does_not_answer_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusing or silent, and its password is not shown."""
+    broken = (
+        WORKER
+        + f"""
+
+class Down(MemoryConsumer):
+    def inspect(self):
+        raise ConnectionError("redis://u:{CANARY}@h refused")
+
+
+class Silent(MemoryProducer):
+    async def check(self):
+        import anyio
+
+        await anyio.sleep_forever()
+
+
+OrderProcessor.source = Down("orders")
+OrderProcessor.sink = Silent("done")
+"""
+    )
+    (folder / "orders.py").write_text(broken)
+    monkeypatch.setattr(checking, "CONNECT_SECONDS", 0.05)
+    told = texts(found(connect=True), "error")
+    assert "the source orders, cannot be reached: ConnectionError" in told
+    assert "the sink done, did not answer within 0.05 s" in told
+
+
+def test_the_printed_findings_have_no_password(pythia: Pythia, folder: Path) -> None:
+    """Whatever a user's code puts into its error."""
+    (folder / "orders.py").write_text(f"raise ValueError('redis://u:{CANARY}@h')")
+    for options in ((), ("--json",)):
+        output = pythia("check", "orders.py", *options).output
+        assert CANARY not in output and "redis://u:****@h" in output
