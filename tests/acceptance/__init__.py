@@ -1,0 +1,1 @@
+"""Whole runs as a user makes them: the real command, real processes, a real broker, and a count made independently."""
