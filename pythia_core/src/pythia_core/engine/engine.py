@@ -31,6 +31,7 @@ from pythia_core.contracts.settlement import Assignment
 from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import Source
 from pythia_core.contracts.telemetry import Telemetry
+from pythia_core.engine.batches import BatchPool
 from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health, Stuck
 from pythia_core.engine.ledger import Ledger, TokenLedger
@@ -96,6 +97,7 @@ class Engine:
         handler: called with each message; its result, if not None, is an output.
         settings: what to run by.
         name: the worker's name, for dead letters and logs.
+        batch: True if ``handler`` takes a list of messages.
         codec: decodes bodies.
         sink: where returned values go, open; None drops them.
         dead_letter: where dead letters go, open; None stops the partition of a message that would be one.
@@ -110,6 +112,7 @@ class Engine:
         settings: Settings,
         *,
         name: str = "worker",
+        batch: bool = False,
         codec: Codec = JSON,
         sink: Sink | None = None,
         dead_letter: Sink | None = None,
@@ -127,6 +130,7 @@ class Engine:
             None  # made in ``run``, since an engine is made without an event loop
         )
         self.deadline = float("inf")  # by when a stop has to end
+        self._batch = batch
         self._sink = sink
         self._dead_letter = dead_letter
         self._telemetry = list(telemetry)
@@ -176,16 +180,31 @@ class Engine:
             buried=lambda message, error: self.tell("dead_letter", message, error),
             stopped=self._partition_stopped,
         )
-        self.pool = Pool(
-            settings.max_concurrent_tasks,
-            self.scheduler,
-            timed(self._handler, stats) if any(t.durations for t in self._telemetry) else self._handler,
-            stats,
-            self.clock,
-            failed=self.disposition.failed,
-            returned=self.disposition.returned,
+        self.pool = self._make_pool()
+
+    def _make_pool(self) -> Pool:
+        settings, stats = self.settings, self.stats
+        handler = timed(self._handler, stats) if any(t.durations for t in self._telemetry) else self._handler
+        common = (settings.max_concurrent_tasks, self.scheduler, handler, stats, self.clock)
+        failed, returned = self.disposition.failed, self.disposition.returned
+        if not self._batch:
+            return Pool(*common, failed=failed, returned=returned, idle=self._idle)
+        window = self.source.capabilities.window or settings.batch_size
+        return BatchPool(
+            *common,
+            batch=min(settings.batch_size, window, settings.limits.messages),
+            linger=settings.batch_timeout,
+            waiting=self._waiting,
+            failed=failed,
+            returned=returned,
             idle=self._idle,
         )
+
+    def _waiting(self) -> int:
+        """Return how many messages neither run nor are published, parked or held."""
+        running = sum(len(slot.messages) for slot in self.pool.slots)
+        apart = running + len(self.publisher.jobs) + len(self.parking) + len(self.disposition.held)
+        return self.stats.in_flight - apart
 
     def stop(self, reason: str = "stopped") -> None:
         """Begin the graceful stop; ``run`` drains and returns. Later calls change nothing."""
@@ -279,7 +298,7 @@ class Engine:
     def started(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
         """Return the messages of ``ledgers`` that are running or whose outputs are on their way."""
         wanted = set(ledgers)
-        running = [slot.message for slot in self.pool.slots if slot.message is not None]
+        running = [message for slot in self.pool.slots for message in slot.messages]
         publishing = [job.message for job in self.publisher.jobs]
         return [message for message in (*running, *publishing) if message._ledger in wanted]
 
@@ -300,7 +319,7 @@ class Engine:
     def cancel_orphans(self) -> None:
         """Cancel handlers whose ledger is closed; each keeps its key closed in this process until it has ended."""
         for slot in list(self.pool.slots):
-            if slot.message is not None and slot.message._ledger.closed:
+            if slot.messages and all(message._ledger.closed for message in slot.messages):
                 self.pool.replace(slot, Revoked("the partition was revoked while the handler ran"))
 
     def strike(self, ledger: Ledger, messages: Sequence[Message[Any]]) -> None:

@@ -140,13 +140,15 @@ class OffsetLedger(Ledger):
     another without a gap, which is nearly always a single one.
     """
 
-    __slots__ = ("_admitted", "_low", "_segments", "committed", "end")
+    __slots__ = ("_admitted", "_low", "_offered", "_segments", "_settled", "committed", "end")
 
     def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
         super().__init__(partition, assignment, decode)
         self.end: Position | None = assignment.position  # the position after everything admitted
         self.committed: Position | None = assignment.position
         self._low = 0  # the watermark when it was last looked at, as a number
+        self._offered = 0  # the watermark when the last settlement was made
+        self._settled = 0  # the watermark of the last settlement that the broker took
         self._segments: list[tuple[int, int]] = []
         self._admitted: deque[tuple[int, float]] = deque()  # (number of a chunk's first message, when)
 
@@ -197,16 +199,17 @@ class OffsetLedger(Ledger):
     def settlement(self, *, renew: bool = False) -> Settlement | None:
         if self.closed:
             return None
-        through = self.position_of(self.watermark())
+        self._offered = self.watermark()
+        through = self.position_of(self._offered)
         if through is None or through == self.committed:
             return None
         return Settlement(self.partition, self.assignment.id, through=through)
 
     def settled(self, settlement: Settlement) -> int:
-        before, self.committed = self.committed, settlement.through
+        self.committed = settlement.through
+        covered, self._settled = self._offered - self._settled, self._offered
         self._compact()
-        covered = settlement.through
-        return covered - before if isinstance(before, int) and isinstance(covered, int) else 0
+        return covered
 
     def _compact(self) -> None:
         done = self._low - self.base

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -42,10 +42,16 @@ class Slot:
 
     scope: anyio.CancelScope
     message: Message[Any] | None = None
+    batch: Sequence[Message[Any]] = ()  # all that it runs, where it runs batches
     seen: Message[Any] | None = None  # what it ran when it was last observed
     since: float = 0.0  # when it was first observed running that
     active: bool = True  # False once its handler is cancelled: it takes no further message
     reason: BaseException | None = None  # why its handler was cancelled
+
+    @property
+    def messages(self) -> Sequence[Message[Any]]:
+        """What it runs now."""
+        return self.batch or (() if self.message is None else (self.message,))
 
 
 class Pool:
