@@ -31,7 +31,7 @@ WIDEST = 100  # columns; longer lines are hard to read
 NEXT = (
     ("pythia demo --messages 100000", "more of it; press Ctrl-C in the middle"),
     ("pythia plugins list", "which brokers are installed"),
-    ("pythia check worker.py", "what is good and what is wrong about a worker of yours"),
+    ("pythia check worker.py", "what is good or wrong about your own worker"),
     ("pythia run worker.py -n 4", "four processes of it, supervised"),
 )
 
@@ -157,7 +157,7 @@ def _show_dead_letter(out: Console, outcome: Outcome) -> None:
     if not letters:
         return
     headers = letters[-1]
-    where = f", {headers['pythia-id']} in the topic orders.dlq: its body, its key, and these headers"
+    where = f", {headers['pythia-id']} in the topic orders.dlq, by its headers"
     _title(out, "A dead letter", where)
     _rows(out, [(Text(safe(name), style="cyan"), Text(safe(value))) for name, value in headers.items()])
 

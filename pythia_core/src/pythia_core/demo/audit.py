@@ -243,7 +243,7 @@ def _say(order: Order, attempts: str) -> str:
 def _stopped(stop: Stop) -> Check:
     after = stop.after
     text = (
-        f"{stop.fetched:,} orders were fetched: {stop.finished} at work were finished, {stop.given_back:,} given back, "
+        f"{stop.fetched:,} orders were fetched: {stop.finished} under way were finished, {stop.given_back:,} given back, "
         f"all in {stop.seconds * 1000:.0f} ms; the next worker repeated none"
     )
     if not stop.clean:

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pythia_core.command.output import mark, safe
+from pythia_core.command.output import folded, mark, safe
 from pythia_core.demo.shop import Figures
 
 __all__ = ["LiveScreen", "PlainScreen", "Rate", "SilentScreen"]
@@ -63,7 +63,7 @@ class SilentScreen:
     ) -> None:
         return None
 
-    def say(self, text: str, mark: str = "note") -> None:
+    def say(self, text: str, level: str = "note") -> None:
         """Show nothing."""
 
     def show(self, figures: Figures) -> None:
@@ -83,20 +83,19 @@ class PlainScreen(SilentScreen):
         self._rate = Rate()
         self._shown = self._began
 
-    def say(self, text: str, mark: str = "note") -> None:
+    def say(self, text: str, level: str = "note") -> None:
         """Print a sentence with its time."""
-        self._out.print(self._sentence(text, mark), soft_wrap=True)
+        self._out.print(Text.assemble(self._lead(level), " ", safe(text)), soft_wrap=True)
 
-    def _sentence(self, text: str, level: str) -> Text:
-        seconds = f"{time.monotonic() - self._began:5.1f} s  "
-        return Text.assemble("  ", (seconds, "dim"), mark(level), f" {safe(text)}")
+    def _lead(self, level: str) -> Text:
+        return Text.assemble((f"  {time.monotonic() - self._began:5.1f} s  ", "dim"), mark(level))
 
     def show(self, figures: Figures) -> None:
         """Print the figures once a second."""
         self._rate.see(figures.charged)
         if time.monotonic() - self._shown >= EVERY:
             self._shown = time.monotonic()
-            self._out.print(self._sentence(_line(figures, self._rate), "note"), soft_wrap=True)
+            self.say(_line(figures, self._rate))
 
 
 def _line(figures: Figures, rate: Rate) -> str:
@@ -122,9 +121,10 @@ class LiveScreen(PlainScreen):
     ) -> None:
         self._live.stop()
 
-    def say(self, text: str, mark: str = "note") -> None:
+    def say(self, text: str, level: str = "note") -> None:
         """Print a sentence with its time, above the figures."""
-        self._out.print(self._sentence(text, mark))
+        lead = self._lead(level)
+        self._out.print(folded(Text(safe(text)), indent=lead.cell_len + 1, lead=lead))
 
     def show(self, figures: Figures) -> None:
         """Let the figures move."""

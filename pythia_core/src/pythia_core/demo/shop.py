@@ -57,7 +57,7 @@ class Figures:
 class Screen(Protocol):
     """Where it is shown."""
 
-    def say(self, text: str, mark: str = "note") -> None:
+    def say(self, text: str, level: str = "note") -> None:
         """Show a sentence."""
 
     def show(self, figures: Figures) -> None:
@@ -116,6 +116,7 @@ class Shop:
         self._receipts = MemoryProducer(RECEIPTS, broker=self.broker)
         self.counters: Counter[str] = Counter()
         self._worked = 0.0
+        self._seen: set[str] = set()  # dead letters that were shown
 
     async def run(self) -> Outcome:
         """Run all of it."""
@@ -154,7 +155,7 @@ class Shop:
             group.cancel_scope.cancel()
         self._worked += time.monotonic() - began
         self.counters.update(runtime.report()["counters"])
-        self._screen.show(self._figures(runtime))
+        self._show(runtime)
         left_running, cut_off = len(self.payments.at_work), self.payments.cut_off
         return Stop(before, read_books(self.broker), at_work, left_running, cut_off, took)
 
@@ -189,14 +190,18 @@ class Shop:
             self._screen.say("A new worker goes on, as after a deployment.")
 
     async def _paint(self, runtime: Runtime) -> None:
-        seen = len(self.broker.dead_letters(TOPIC))
         while True:
             await anyio.sleep(TICK)
-            for record in self.broker.dead_letters(TOPIC)[seen:]:
-                seen += 1
-                why = str(record.headers["pythia-error-message"])
-                self._screen.say(f"{record.headers['pythia-id']!s} is a dead letter: {why}", "warning")
-            self._screen.show(self._figures(runtime))
+            self._show(runtime)
+
+    def _show(self, runtime: Runtime) -> None:
+        """Show new dead letters, and the figures."""
+        for record in self.broker.dead_letters(TOPIC):
+            if record.id not in self._seen:
+                self._seen.add(record.id)
+                name, why = (str(record.headers[header]) for header in ("pythia-id", "pythia-error-message"))
+                self._screen.say(f"{name} is a dead letter: {why}", "warning")
+        self._screen.show(self._figures(runtime))
 
     def _figures(self, runtime: Runtime) -> Figures:
         payments = self.payments

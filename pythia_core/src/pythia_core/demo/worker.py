@@ -26,7 +26,7 @@ class OrderProcessor(Worker[dict[str, Any]]):
         self.payments = payments
 
     async def process(self, message: Message[dict[str, Any]]) -> Output:
-        """Charge one order. What is returned goes to the sink before the order is acknowledged."""
-        order = message.body
-        await self.payments.charge(order["number"], str(message.key))
-        return Output(None, {"order": order["number"], "nth": order["nth"]}, key=str(message.key))
+        """Charge one order; its receipt is written before it is acknowledged."""
+        order, customer = message.body, str(message.key)
+        await self.payments.charge(order["number"], customer)
+        return Output(self.sink, {"order": order["number"]}, key=customer)
