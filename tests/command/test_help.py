@@ -53,7 +53,7 @@ def test_help_imports_no_command() -> None:
     assert not {name for name in loaded if name.startswith("pythia_core.command.")}
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "demo")])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_a_module_of_its_name(name: str) -> None:
     """And its own help begins with what the table says of it."""
     command = import_module(f"pythia_core.command.{name}").command
@@ -120,8 +120,6 @@ def test_an_error_of_ours_is_one_line(pythia: Pythia) -> None:
 def test_every_command_says_what_its_options_are(pythia: Pythia) -> None:
     """No option without a word of help."""
     for name in COMMANDS:
-        if name in ("run", "demo"):
-            continue
         command = main.get_command(click.Context(main), name)
         assert command is not None
         options = [option for option in command.params if isinstance(option, click.Option)]

@@ -203,7 +203,7 @@ def _dead_letter(runtime: Runtime) -> Sink | None:
 
 async def _connect(runtime: Runtime) -> list[Fact]:
     facts = [await _attempt(f"the source {runtime.source.name}", lambda: _ask(runtime.source))]
-    for what, sink in (("the sink", _sink(runtime)), ("the place for dead letters,", _dead_letter(runtime))):
+    for what, sink in (("the sink", _sink(runtime)), ("the place for dead letters", _dead_letter(runtime))):
         if sink is not None:
             facts.append(await _attempt(f"{what} {sink.name}", _look_at(sink)))
     return facts
@@ -212,11 +212,11 @@ async def _connect(runtime: Runtime) -> list[Fact]:
 async def _attempt(what: str, look: Callable[[], Awaitable[str]]) -> Fact:
     try:
         with anyio.fail_after(CONNECT_SECONDS):
-            return "ok", f"{what}, {await look()}"
+            return "ok", f"{what} {await look()}"
     except TimeoutError:
-        return "error", f"{what}, did not answer within {CONNECT_SECONDS:g} s"
+        return "error", f"{what} did not answer within {CONNECT_SECONDS:g} s"
     except Exception as error:
-        return "error", f"{what}, cannot be reached: {type(error).__name__}: {error}"
+        return "error", f"{what} cannot be reached: {type(error).__name__}: {error}"
 
 
 async def _ask(source: Source) -> str:
