@@ -13,6 +13,9 @@ __all__ = ["Child", "Seat", "describe_status", "free_slot"]
 KILL_GRACE = 10.0
 """Seconds past its drain timeout that a child has for ``shutdown()`` and for closing connections."""
 
+COMPLAIN_SECONDS = 3.0
+"""Seconds not ready before it is worth a line: connecting takes a moment, and so does a rebalance."""
+
 UNLOADED_GRACE = 5.0
 """Seconds that a child has which is still importing its workers: there is nothing to drain yet."""
 
@@ -24,6 +27,7 @@ class Child:
     Args:
         number: unique for ever; ``slot`` only among the living.
         started, heard, first_ready: when it was started, last reported, and was first ready.
+        unready_since, complained: since when it is not ready, and whether that was said.
         loaded: it has imported its workers.
         told: the last command sent to it; ``draining`` says that it is ending by itself.
         silent: it should report and does not.
@@ -39,6 +43,8 @@ class Child:
     loaded: bool = False
     ready: bool = False
     first_ready: float | None = None
+    unready_since: float | None = None
+    complained: bool = False
     waiting_for: Waiting = "itself"
     reasons: tuple[str, ...] = ()
     busy: float = 0.0
@@ -70,8 +76,17 @@ class Child:
         self.heard, self.silent, self.loaded = now, False, True
         self.waiting_for, self.reasons, self.busy = report.waiting_for, report.reasons, report.busy
         self.ready = report.ready and not self.leaving
+        if self.ready:
+            self.unready_since, self.complained = None, False
+        elif self.unready_since is None:
+            self.unready_since = now
         if self.ready and self.first_ready is None:
             self.first_ready = now
+
+    def overdue(self, now: float) -> bool:
+        """Tell whether it should be ready by now, and nobody has been told that it is not."""
+        waited = self.unready_since is not None and now - self.unready_since >= COMPLAIN_SECONDS
+        return waited and not self.complained and not self.leaving
 
     def patience(self) -> float:
         """Return how many seconds it may take to end, from when it began to."""

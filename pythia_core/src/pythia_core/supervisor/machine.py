@@ -141,7 +141,7 @@ class Machine:
     def _asked_to_stop(self) -> None:
         meaning = self._signals.heard(self.now)
         if meaning == "stop":
-            self.say("info", f"stopping: {len(self.children)} process(es) finish what they have begun")
+            self.say("info", f"stopping: {len(self.children)} processes finish what they have begun")
             self._stop_all()
         elif meaning == "force":
             self.say("warning", "asked again: work under way is abandoned, to be delivered again")
@@ -154,10 +154,10 @@ class Machine:
             self.say("info", "asked to restart, but a rolling restart is under way")
             return
         self.roll = Roll([seat.child.number for seat in self.seats if seat.child is not None])
-        self.say("info", f"rolling restart of {len(self.roll.remaining)} process(es), one at a time")
+        self.say("info", f"rolling restart of {len(self.roll.remaining)} processes, one at a time")
 
     def _reported(self, child: Child, report: Report) -> None:
-        was_ready, was_waiting = child.ready, child.waiting_for
+        was_ready = child.ready
         child.take(report, self.now)
         if child.ready or report.waiting_for == "broker":
             self._last_fine = self.now
@@ -165,10 +165,10 @@ class Machine:
             self._anyone_ready = True
             self._told.clear()
             self.say("info", f"process {child.number} is ready")
-        elif not child.ready and not child.leaving and (was_ready or was_waiting != report.waiting_for):
-            self.say(
-                "warning", f"process {child.number} is not ready: {'; '.join(report.reasons) or 'no reason'}"
-            )
+        elif child.overdue(self.now):
+            child.complained = True
+            why = "; ".join(report.reasons) or "it does not say why"
+            self.say("warning", f"process {child.number} is not ready: {why}")
 
     def _drains(self, child: Child, reason: str) -> None:
         if not child.leaving:

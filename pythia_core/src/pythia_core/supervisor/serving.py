@@ -1,0 +1,203 @@
+"""What a worker process does once it listens: load the workers, run them, report each second, and end.
+
+Whatever goes wrong before the workers run is told to the supervisor, which prints it once for all its children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import psutil
+
+from pythia_core import logs, plugins
+from pythia_core.config import resolve
+from pythia_core.engine.health import Exit
+from pythia_core.errors import ConfigError, PythiaError
+from pythia_core.last_resort import LastResort
+from pythia_core.loader import load_workers
+from pythia_core.memory import refuse_too_much
+from pythia_core.runtime import Runtime
+from pythia_core.supervisor.fleet import KILL_GRACE
+from pythia_core.supervisor.link import Link, Order
+from pythia_core.supervisor.wire import Options
+from pythia_core.together import event_loop_options, run_together
+
+__all__ = ["serve"]
+
+REPORT_SECONDS = 1.0
+LINGER_SECONDS = 5.0  # for threads that a user left behind, and for what runs at exit
+
+log = logging.getLogger("pythia.worker")
+
+
+def serve(options: Options, link: Link) -> int:
+    """Run to the end, and return the exit code."""
+    try:
+        runtimes = _prepare(options)
+        loop_options = event_loop_options(runtimes)
+    except (Exception, SystemExit) as error:
+        # An OSError at import may be a database that is down; anything else would happen again.
+        link.say("fault", text=_explain(error, options.target), hopeless=not isinstance(error, OSError))
+        link.flush()
+        return Exit.ERROR
+    child = _Child(link, runtimes)
+    link.say("loaded", workers=[runtime.name for runtime in runtimes], drain_timeout=child.drain_timeout)
+    code: int = anyio.run(child.run, backend="asyncio", backend_options=loop_options)
+    link.flush()
+    return code
+
+
+def _prepare(options: Options) -> list[Runtime]:
+    """Load and make the workers, each class once, in this order so that logging works for all of it."""
+    file = Path(options.config) if options.config else None
+    who = f"process {options.number}"
+    said = resolve(overrides=options.overrides, environ=os.environ, file=file)
+    logs.configure(said.log_level, said.log_format, who=who)
+    classes = load_workers(options.target)
+    registry = plugins.load(os.environ)
+    nonce = secrets.token_hex(4)
+    runtimes = [
+        Runtime(
+            _instance(kind),
+            overrides=options.overrides,
+            file=file,
+            slot=options.slot,
+            nonce=nonce,
+            registry=registry,
+        )
+        for kind in classes
+    ]
+    first = runtimes[0].resolved
+    logs.configure(first.log_level, first.log_format, who=who)
+    bounds = [runtime.resolved.settings.max_memory_mb for runtime in runtimes]
+    refuse_too_much(max((bound for bound in bounds if bound), default=None), options.processes)
+    return runtimes
+
+
+def _instance(kind: Any) -> Any:
+    import inspect
+
+    missing = [
+        parameter.name
+        for parameter in inspect.signature(kind).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+    if missing:
+        raise ConfigError(
+            f"{kind.__name__} cannot be made without {', '.join(missing)}: give its __init__ defaults for them"
+        )
+    return kind()
+
+
+def _explain(error: BaseException, target: str) -> str:
+    """Return an error for its author: our own in words, any other with the lines of his code that lead to it."""
+    if isinstance(error, PythiaError):
+        return str(error)
+    told = traceback.TracebackException.from_exception(error)
+    while told.stack and _is_ours(told.stack[0].filename):
+        del told.stack[0]
+    what = "exits while it is imported" if isinstance(error, SystemExit) else "cannot be loaded"
+    return f"{target} {what}:\n{''.join(told.format()).rstrip()}"
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(("<frozen importlib", str(Path(__file__).parents[1])))
+
+
+@attrs.define(eq=False)
+class _Child:
+    """The workers of this process as one, as the supervisor sees them."""
+
+    link: Link
+    runtimes: Sequence[Runtime]
+    last_resort: LastResort = attrs.field(factory=LastResort)
+    process: psutil.Process = attrs.field(factory=psutil.Process)
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds, the longest of all."""
+        return max(runtime.resolved.settings.drain_timeout for runtime in self.runtimes)
+
+    async def run(self) -> int:
+        """Run until stopped, broken or recycled."""
+        loop = (
+            asyncio.get_running_loop()
+        )  # a child always runs asyncio; anyio has no call from a thread that does not wait
+        self.link.bind(lambda order: loop.call_soon_threadsafe(self.obey, order))
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._report_for_ever)
+            ended = await run_together(self.runtimes)
+            group.cancel_scope.cancel()
+        self._report()
+        for text in ended.refusals:
+            self.link.say("fault", text=text, hopeless=True)
+        self.last_resort.arm(LINGER_SECONDS, ended.code)
+        return ended.code
+
+    def obey(self, order: Order) -> None:
+        """Do as told."""
+        if order == "force":
+            self.last_resort.arm(KILL_GRACE, Exit.WATCHDOG)
+            for runtime in self.runtimes:
+                runtime.force()
+            return
+        reason = {
+            "stop": "the supervisor says so",
+            "sigterm": "it was sent SIGTERM",
+            "orphaned": "its supervisor has died",
+        }[order]
+        if order == "orphaned":
+            log.error("the supervisor has died: draining")
+        self.link.say("draining", reason=reason)
+        self.last_resort.arm(self.drain_timeout + KILL_GRACE, Exit.WATCHDOG)
+        for runtime in self.runtimes:
+            runtime.stop(reason)
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            self._report()
+            await anyio.sleep(REPORT_SECONDS if self._all_ready() else REPORT_SECONDS / 10)
+
+    def _all_ready(self) -> bool:
+        return all(runtime.health().ready for runtime in self.runtimes)
+
+    def _report(self) -> None:
+        reports = [runtime.report() for runtime in self.runtimes]
+        waiting = {report["waiting_for"] for report in reports}
+        self.link.say(
+            "report",
+            ready=all(report["ready"] for report in reports),
+            # A broker that is down explains everything else.
+            waiting_for=next((whom for whom in ("broker", "itself") if whom in waiting), ""),
+            reasons=list(self._reasons(reports)),
+            busy=max(report["busy"] for report in reports),
+            counters=_sum(report["counters"] for report in reports),
+            rss=self.process.memory_info().rss,
+            workers=reports,
+        )
+
+    def _reasons(self, reports: Sequence[dict[str, Any]]) -> list[str]:
+        prefix = len(reports) > 1
+        return [
+            f"{report['name']}: {reason}" if prefix else reason
+            for report in reports
+            for reason in (*report["reasons"], *report["stuck"])
+        ]
+
+
+def _sum(many: Any) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for counters in many:
+        for name, value in counters.items():
+            total[name] = total.get(name, 0) + value
+    return total

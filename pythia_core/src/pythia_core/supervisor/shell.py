@@ -1,0 +1,272 @@
+"""The supervisor's hands: processes, pipes, signals and the clock, around the machine that decides.
+
+One thread, one selector, no event loop: it starts fast and stays small, since it is what has to outlive everything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import attrs
+
+from pythia_core.supervisor import trap
+from pythia_core.supervisor.events import (
+    Action,
+    Asked,
+    Died,
+    Draining,
+    End,
+    Event,
+    Fault,
+    Kill,
+    Loaded,
+    Report,
+    Say,
+    Spawn,
+    Tell,
+    Tick,
+    Wish,
+)
+from pythia_core.supervisor.figures import Figures, Row
+from pythia_core.supervisor.machine import Machine
+from pythia_core.supervisor.views import Overview, View
+from pythia_core.supervisor.wire import Mailbox, Options
+
+__all__ = ["Supervisor"]
+
+log = logging.getLogger("pythia.supervisor")
+
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+WISHES: dict[int, Wish] = {
+    signal.SIGTERM: "stop",
+    signal.SIGINT: "stop",
+    signal.SIGHUP: "roll",
+    signal.SIGTTIN: "more",
+    signal.SIGTTOU: "fewer",
+}
+TICK_SECONDS = 1.0
+NOT_STARTED = 71  # EX_OSERR: the machine cannot start another process now
+
+
+@attrs.define(eq=False)
+class Process:
+    """A child's process and this end of its pipe."""
+
+    popen: subprocess.Popen[bytes]
+    mailbox: Mailbox
+
+
+@attrs.define(eq=False)
+class Supervisor:
+    """Runs a fleet until it is told to stop.
+
+    Args:
+        options: what every child is told; number and slot are filled in.
+        processes: how many children.
+        view: shows it all.
+    """
+
+    options: Options
+    processes: int
+    view: View
+    figures: Figures = attrs.field(factory=Figures, init=False)
+    _machine: Machine = attrs.field(init=False)
+    _children: dict[int, Process] = attrs.field(factory=dict, init=False)
+    _selector: selectors.BaseSelector = attrs.field(factory=selectors.DefaultSelector, init=False)
+    _began: float = attrs.field(factory=time.monotonic, init=False)
+    _exit_code: int | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._machine = Machine(self.processes, random.random)
+
+    def run(self) -> int:
+        """Start the children, keep them running, and return the exit code once they have ended."""
+        trapped = trap.install()
+        terminal = _has_terminal()
+        self._selector.register(trapped.reader, selectors.EVENT_READ, None)
+        try:
+            while self._exit_code is None:
+                self._feed(Tick())
+                self.view.show(self.overview(), time.monotonic())
+                for key, _ in self._selector.select(self._timeout()):
+                    if key.data is not None:
+                        self._listen(key.data)
+                for number in trapped.caught():
+                    self._caught(number, terminal)
+                self._reap()
+        finally:
+            self.view.close(self.overview())
+            self._selector.close()
+        return self._exit_code
+
+    def _timeout(self) -> float:
+        if self._exit_code is not None:
+            return 0.0
+        now = time.monotonic()
+        due = self._machine.wakeup(now)
+        return TICK_SECONDS if due is None else min(TICK_SECONDS, max(0.0, due - now))
+
+    # -- what happened -------------------------------------------------------------------------------
+
+    def _feed(self, event: Event) -> None:
+        for action in self._machine.handle(event, time.monotonic()):
+            self._do(action)
+
+    def _caught(self, number: int, terminal: bool) -> None:
+        if number in (signal.SIGWINCH, signal.SIGCONT):
+            self.view.resize()
+        elif number == signal.SIGHUP and terminal:
+            self._feed(Asked("stop"))  # the terminal has gone, and with it whoever was looking
+        elif number in WISHES:
+            self._feed(Asked(WISHES[number]))
+
+    def _listen(self, number: int) -> None:
+        """Take what a child says. Its death is noticed by the system, not by its silence."""
+        if (process := self._children.get(number)) is None:
+            return
+        for message in process.mailbox.receive():
+            self._heard(number, message)
+        if process.mailbox.closed and process.mailbox.socket.fileno() in self._selector.get_map():
+            self._selector.unregister(process.mailbox.socket)
+
+    def _heard(self, number: int, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "loaded":
+            self._feed(Loaded(number, message["drain_timeout"]))
+        elif kind == "report":
+            self.figures.take(number, message, time.monotonic())
+            self._feed(
+                Report(
+                    number,
+                    message["ready"],
+                    message["waiting_for"],
+                    tuple(message["reasons"]),
+                    message["busy"],
+                )
+            )
+        elif kind == "draining":
+            self._feed(Draining(number, message["reason"]))
+        elif kind == "fault":
+            self._feed(Fault(number, message["text"], message["hopeless"]))
+
+    def _reap(self) -> None:
+        if os.getpid() == 1:
+            self._reap_everybody()
+            return
+        for number, process in list(self._children.items()):
+            if (status := process.popen.poll()) is not None:
+                self._ended(number, status)
+
+    def _reap_everybody(self) -> None:
+        """Collect orphans too: process 1 is the parent of whoever has lost his."""
+        pids = {process.popen.pid: number for number, process in self._children.items()}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in pids:
+                code = os.waitstatus_to_exitcode(status)
+                self._children[pids[pid]].popen.returncode = code
+                self._ended(pids[pid], code)
+
+    def _ended(self, number: int, status: int) -> None:
+        self._listen(number)  # its last words
+        process = self._children.pop(number)
+        if process.mailbox.socket.fileno() in self._selector.get_map():
+            self._selector.unregister(process.mailbox.socket)
+        process.mailbox.close()
+        self.figures.forget(number)
+        self._feed(Died(number, status))
+
+    # -- what to do ----------------------------------------------------------------------------------
+
+    def _do(self, action: Action) -> None:
+        if isinstance(action, Say):
+            log.log(LEVELS[action.level], "%s", action.text)
+        elif isinstance(action, Spawn):
+            self._spawn(action.number, action.slot)
+        elif isinstance(action, Tell):
+            self._tell(action.number, action.command)
+        elif isinstance(action, Kill):
+            if (process := self._children.get(action.number)) is not None:
+                process.popen.kill()
+        elif isinstance(action, End):
+            self._exit_code = action.code
+
+    def _spawn(self, number: int, slot: int) -> None:
+        ours, theirs = socket.socketpair()
+        arguments = [str(theirs.fileno()), self.options.target, str(slot)]
+        # -P: the folder we were started in comes first in nobody's imports but the user's.
+        command = [sys.executable, "-P", "-m", "pythia_core.supervisor.child", *arguments]
+        try:
+            popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+            )
+        except OSError as error:
+            log.error("process %d cannot be started: %s", number, error)
+            ours.close()
+            self._feed(Died(number, NOT_STARTED))
+            return
+        finally:
+            theirs.close()
+        mailbox = Mailbox(ours)
+        self._children[number] = Process(popen, mailbox)
+        self._selector.register(ours, selectors.EVENT_READ, number)
+        told = attrs.evolve(
+            self.options, number=number, slot=slot, processes=self._machine.target, supervisor=os.getpid()
+        )
+        mailbox.send(attrs.asdict(told))
+        log.info("process %d started, pid %d", number, popen.pid)
+
+    def _tell(self, number: int, command: str) -> None:
+        if (process := self._children.get(number)) is not None:
+            process.mailbox.send({"do": command})
+
+    # -- what it looks like --------------------------------------------------------------------------
+
+    def overview(self) -> Overview:
+        """Return the fleet as it is now."""
+        now, machine = time.monotonic(), self._machine
+        rows = [
+            Row(
+                number=child.number,
+                slot=child.slot,
+                pid=self._children[child.number].popen.pid,
+                state=child.state,
+                reason="; ".join(child.reasons),
+                totals=self.figures.of(child.number, now),
+            )
+            for child in machine.children.values()
+            if child.number in self._children
+        ]
+        return Overview(
+            target=machine.target,
+            ready=sum(child.ready for child in machine.children.values()),
+            rows=tuple(sorted(rows, key=lambda row: row.slot)),
+            totals=self.figures.all(now),
+            restarts=machine.restarts,
+            stopping=machine.stopping,
+            uptime=now - self._began,
+            title=self.options.target,
+        )
+
+
+def _has_terminal() -> bool:
+    """Tell whether there is a controlling terminal, whose hangup is sent to us."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
