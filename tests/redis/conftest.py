@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import redis
@@ -28,7 +29,7 @@ async def members(redis_server: RedisServer) -> AsyncIterator[Members]:
     """A factory of subscriptions to the shared server, closed with the test."""
     async with AsyncExitStack() as stack:
 
-        async def join(stream: str = "events", *, url: str = redis_server.url, **options: object) -> Member:
+        async def join(stream: str = "events", *, url: str = redis_server.url, **options: Any) -> Member:
             return await stack.enter_async_context(Member.join(stream, url=url, **options))
 
         yield join

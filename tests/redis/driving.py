@@ -106,7 +106,7 @@ class Member:
 class Members(Protocol):
     """What the fixture `members` hands out."""
 
-    async def __call__(self, stream: str = ..., *, url: str = ..., **options: object) -> Member:
+    async def __call__(self, stream: str = ..., *, url: str = ..., **options: Any) -> Member:
         """Join; the subscription is closed with the test."""
         ...
 
@@ -128,5 +128,5 @@ def pending(
     client: redis.Redis, *, stream: str = "events", group: str = "workers"
 ) -> dict[str, tuple[str, int]]:
     """Return who has which entry, and how often it was delivered: ``{id: (consumer, deliveries)}``."""
-    rows = client.xpending_range(stream, group, "-", "+", 100_000)
+    rows: Any = client.xpending_range(stream, group, "-", "+", 100_000)
     return {row["message_id"]: (row["consumer"], row["times_delivered"]) for row in rows}

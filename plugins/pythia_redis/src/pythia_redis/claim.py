@@ -59,17 +59,14 @@ class Claims:
     async def step(self, limit: int) -> list[RedisMessage]:
         """Do what is due, and return at most ``limit`` messages; usually nothing is due, and no time passes."""
         now = anyio.current_time()
-        if self._stranded_from is not None:
-            return await self._stranded(limit)
-        if now >= self._released_at:
-            self._released_at = now + RELEASED_EVERY
-            if found := await self._released(limit):
-                return found
-        if now >= self._abandoned_at:
-            return await self._abandoned(limit, now)
+        if self._stranded_from is not None and (found := await self._stranded(limit)):
+            return found
+        if now >= self._released_at and (found := await self._released(limit, now)):
+            return found
+        if now >= self._abandoned_at and (found := await self._abandoned(limit, now)):
+            return found
         if now >= self._reap_at:
-            self._reap_at = now + REAP_AFTER * self._lease / 2
-            await self._reap()
+            await self._reap(now)
         return []
 
     async def _stranded(self, limit: int) -> list[RedisMessage]:
@@ -86,11 +83,10 @@ class Claims:
             self._stranded_from = f"({pending[-1]}" if len(rows) == page else None
         return await self._take(stranded, group.consumer, raise_count=False)  # nobody has run them
 
-    async def _released(self, limit: int) -> list[RedisMessage]:
+    async def _released(self, limit: int, now: float) -> list[RedisMessage]:
         group = self._group
         rows = await self._wire.call("XPENDING", group.stream, group.name, "-", "+", limit, RELEASED)
-        if len(rows) == limit:
-            self._released_at = 0.0  # there may be more
+        self._released_at = 0.0 if len(rows) == limit else now + RELEASED_EVERY  # there may be more
         return await self._take([row[0].decode() for row in rows], RELEASED)
 
     async def _abandoned(self, limit: int, now: float) -> list[RedisMessage]:
@@ -130,7 +126,8 @@ class Claims:
             *(self._group, len(lost), lost[0]),
         )
 
-    async def _reap(self) -> None:
+    async def _reap(self, now: float) -> None:
+        self._reap_at = now + REAP_AFTER * self._lease / 2
         call = (self._group.name, self._group.consumer, REAP_AFTER * self._group.lease_ms)
         try:
             removed = value(*await self._wire.run(REAP, self._group.stream, call))

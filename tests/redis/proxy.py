@@ -1,0 +1,92 @@
+"""A TCP proxy in front of Redis that loses what a network loses: connections, answers, everything."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+import anyio
+import attrs
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+
+CHUNK = 65536
+
+
+@attrs.define(eq=False)
+class Proxy:
+    """Passes bytes on, or does not.
+
+    Args:
+        target: port of the server on the loopback interface.
+    """
+
+    target: int
+    port: int = 0
+    connections: int = 0
+    swallowed: int = 0
+    _lose_answer_to: bytes | None = None
+    _open: set[SocketStream] = attrs.field(factory=set)
+    _group: TaskGroup | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def before(cls, target: int) -> AsyncIterator[Self]:
+        """Listen on a free port for as long as the context lasts."""
+        proxy = cls(target)
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        proxy.port = listener.extra(SocketAttribute.local_port)
+        async with listener, anyio.create_task_group() as group:
+            group.start_soon(listener.serve, proxy._serve)
+            yield proxy
+            group.cancel_scope.cancel()
+
+    @property
+    def url(self) -> str:
+        """What REDIS_URL takes."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def lose_answer_to(self, command: str) -> None:
+        """Let the next such command reach the server, then cut its connection instead of bringing the answer."""
+        self._lose_answer_to = command.encode()
+
+    async def cut(self) -> None:
+        """Close every connection, as a failing switch does; new ones are welcome."""
+        for stream in list(self._open):
+            await anyio.aclose_forcefully(stream)
+
+    async def _serve(self, client: SocketStream) -> None:
+        self.connections += 1
+        server = await anyio.connect_tcp("127.0.0.1", self.target)
+        self._open |= {client, server}
+        losing = anyio.Event()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._pass_on, client, server, losing, group)
+                await self._answer(server, client, losing)
+                group.cancel_scope.cancel()
+        finally:
+            self._open -= {client, server}
+            with anyio.CancelScope(shield=True):
+                for stream in (client, server):
+                    await anyio.aclose_forcefully(stream)
+
+    async def _pass_on(
+        self, client: SocketStream, server: SocketStream, losing: anyio.Event, group: TaskGroup
+    ) -> None:
+        with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            while True:
+                request = await client.receive(CHUNK)
+                if self._lose_answer_to is not None and self._lose_answer_to in request:
+                    self._lose_answer_to = None
+                    losing.set()
+                await server.send(request)
+        group.cancel_scope.cancel()
+
+    async def _answer(self, server: SocketStream, client: SocketStream, losing: anyio.Event) -> None:
+        with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            while True:
+                answer = await server.receive(CHUNK)
+                if losing.is_set():  # by now the server has executed it
+                    self.swallowed += len(answer)
+                    return
+                await client.send(answer)
