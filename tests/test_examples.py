@@ -1,0 +1,135 @@
+"""The examples: each is run as its own first lines say, on a real broker where it names one."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.servers.redis import RedisServer
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PYTHIA = Path(sys.executable).with_name("pythia")
+
+
+class Running:
+    """An example at work, and what it has printed."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+
+    @property
+    def text(self) -> str:
+        """Everything it has printed."""
+        return self._output.read_text()
+
+    def says(self, *lines: str) -> None:
+        """Wait until it has printed these lines."""
+        wait_until(lambda: all(line in self.text for line in lines), f"it said {lines}", seconds=30)
+
+
+@contextmanager
+def running(name: str, tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Running]:
+    """Run an example by the command; in the end it has to drain and exit cleanly."""
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    with output.open("wb") as out, errors.open("wb") as err:
+        process = subprocess.Popen(
+            [PYTHIA, "run", ROOT / "examples" / name],
+            stdout=out,
+            stderr=err,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environ},
+        )
+    try:
+        yield Running(output)
+        process.terminate()
+        assert process.wait(30) == 0, errors.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+def send(stream: str, *lines: str, url: str) -> None:
+    """Send lines by the command."""
+    subprocess.run(
+        [PYTHIA, "send", "redis", f"stream={stream}"],
+        input="\n".join(lines),
+        text=True,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "REDIS_URL": url},
+    )
+
+
+def test_orders(redis_server: RedisServer, tmp_path: Path) -> None:
+    """One order is done, one rejected, one skipped, and one done at its second attempt."""
+    client = redis.Redis(port=redis_server.port)
+    with running("orders.py", tmp_path, {"REDIS_URL": redis_server.url}) as example:
+        send(
+            "orders",
+            '{"id": 1, "amount": 5}',
+            '{"id": 2, "amount": 0}',
+            '{"id": 3, "amount": 5, "test": true}',
+            '{"id": 4, "amount": 5, "not_before_attempt": 2}',
+            url=redis_server.url,
+        )
+        example.says("order 1 done at attempt 1", "order 4 done at attempt 2")
+        wait_until(lambda: client.xlen("orders:dlq") == 1, "order 2 is a dead letter")
+    letters: Any = client.xrange("orders:dlq")
+    ((_, fields),) = letters
+    assert b"an amount of 0" in b" ".join(fields.values())
+    assert "order 3" not in example.text
+    assert client.xpending("orders", "order-processor")["pending"] == 0
+
+
+def test_fan_out(redis_server: RedisServer, tmp_path: Path) -> None:
+    """One event becomes a bill and as many parcels as it says, and is settled after them."""
+    client = redis.Redis(port=redis_server.port)
+    event = '{"id": 7, "amount": 5, "parcels": 3, "customer": "c1"}'
+    with running("fan_out.py", tmp_path, {"REDIS_URL": redis_server.url}):
+        send("events", event, url=redis_server.url)
+        wait_until(lambda: client.xlen("shipping") == 3, "three parcels are on their way")
+        wait_until(lambda: client.xlen("billing") == 1, "one bill is written")
+        wait_until(lambda: client.xpending("events", "fan-out")["pending"] == 0, "the event is settled")
+
+
+def test_retries(tmp_path: Path) -> None:
+    """Four payments are done, one of them at its second attempt, and the fifth is a dead letter after three."""
+    with running("retries.py", tmp_path, {}) as example:
+        example.says(
+            *(f"payment {number} done at attempt 1" for number in (1, 2, 5)),
+            "payment 4 done at attempt 2",
+            "payment 3 is dead: the card is refused, 3 attempts",
+        )
+
+
+def test_middleware(tmp_path: Path) -> None:
+    """The middleware sees how long the handler took, and speaks of the slow one only."""
+    with running("middleware.py", tmp_path, {}) as example:
+        example.says("quick chore done", "slow chore done", "slow chore took 0.3 s")
+    assert "quick chore took" not in example.text
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_each_example_passes_the_check(path: Path) -> None:
+    """What users copy is good to run, by our own standard."""
+    result = subprocess.run([PYTHIA, "check", path], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_each_example_is_tested_and_listed() -> None:
+    """None is forgotten here or in the list for readers."""
+    names = {path.name for path in EXAMPLES}
+    listed = set(re.findall(r"\[(\w+\.py)\]", (ROOT / "examples" / "README.md").read_text()))
+    tested = {f"{name[5:]}.py" for name in globals() if name.startswith("test_")}
+    assert listed == names
+    assert names <= tested
