@@ -115,6 +115,7 @@ class Shop:
         )
         self._receipts = MemoryProducer(RECEIPTS, broker=self.broker)
         self.counters: Counter[str] = Counter()
+        self._stops: list[Stop] = []
         self._worked = 0.0
         self._seen: set[str] = set()  # dead letters that were shown
 
@@ -126,15 +127,16 @@ class Shop:
         async with anyio.create_task_group() as group:
             if threading.current_thread() is threading.main_thread():
                 await group.start(self._obey_interrupts)
-            stop = await self._run_until(self._halfway)
-            await self._take_a_look(stop)
-            end = await self._run_until(self._all_done)
+            await self._run_until(self._halfway)
+            await self._take_a_look(self._stops[0])
+            await self._run_until(self._all_done)
             group.cancel_scope.cancel()
+        stop, end = self._stops
         stalled = time.monotonic() - self.payments.last_charge if end.after.waiting else 0.0
         checks = audit(self.orders, self.payments, stop, end, self.counters, stalled)
         return Outcome(checks, stop, end, self.payments, self._worked, self.interrupted)
 
-    async def _run_until(self, over: Callable[[float], bool]) -> Stop:
+    async def _run_until(self, over: Callable[[float], bool]) -> None:
         """Run a new worker until ``over`` says so of the seconds worked, and stop it gracefully."""
         runtime = Runtime(
             OrderProcessor(self.payments, source=self._source, sink=self._receipts),
@@ -148,13 +150,17 @@ class Shop:
             while not (ended.is_set() or over(self._worked + time.monotonic() - began)):
                 with anyio.move_on_after(LOOK):
                     await ended.wait()
-            before, at_work, asked = read_books(self.broker), len(self.payments.at_work), time.monotonic()
-            runtime.stop("the demonstration asks for it")
-            await ended.wait()
-            took = time.monotonic() - asked
+            self._stops.append(await self._stop(runtime, ended))
             group.cancel_scope.cancel()
         self._worked += time.monotonic() - began
         self.counters.update(runtime.report()["counters"])
+
+    async def _stop(self, runtime: Runtime, ended: anyio.Event) -> Stop:
+        """Stop a worker gracefully, and look at the books before and after."""
+        before, at_work, asked = read_books(self.broker), len(self.payments.at_work), time.monotonic()
+        runtime.stop("the demonstration asks for it")
+        await ended.wait()
+        took = time.monotonic() - asked
         self._show(runtime)
         left_running, cut_off = len(self.payments.at_work), self.payments.cut_off
         return Stop(before, read_books(self.broker), at_work, left_running, cut_off, took)
