@@ -103,6 +103,7 @@ class Seat:
 
     Args:
         due: when an empty seat is to be filled.
+        used: it has had a child.
         failures: deaths in a row, for the backoff.
         recycled: the last child made room for itself; its successor starts at once.
         hopeless: the last child said that another start would end the same way.
@@ -111,6 +112,7 @@ class Seat:
 
     due: float
     child: Child | None = None
+    used: bool = False
     failures: int = 0
     recycled: bool = False
     hopeless: bool = False

@@ -212,7 +212,8 @@ class Machine:
         delay = full_jitter(seat.failures, BACKOFF_BASE, BACKOFF_FACTOR, BACKOFF_CAP, self.random)
         seat.due = self.now + (0.0 if by_itself else delay)
         seat.child, seat.recycled, seat.hopeless = None, by_itself and status == RECYCLE, child.hopeless
-        self.restarts += 1
+        if child.hopeless and not self._anyone_ready:
+            return  # it has said so itself, and may not be tried again
         level: Level = "info" if status in (CLEAN, RECYCLE) else "error"
         self.say(level, f"process {child.number} ended {how}; the next starts in {seat.due - self.now:.1f} s")
 
@@ -257,7 +258,8 @@ class Machine:
             self.seats.append(Seat(due=self.now))
         for seat in self.seats:
             if seat.child is None and seat.due <= self.now and not (seat.recycled and self._recycling()):
-                seat.child = self.spawn(recycled=seat.recycled)
+                self.restarts += seat.used
+                seat.child, seat.used = self.spawn(recycled=seat.recycled), True
 
     def _recycling(self) -> bool:
         """Tell whether a recycled child's successor is still on its way to be ready: one at a time."""

@@ -194,7 +194,7 @@ class Supervisor:
 
     def _do(self, action: Action) -> None:
         if isinstance(action, Say):
-            log.log(LEVELS[action.level], "%s", action.text)
+            _log(LEVELS[action.level], action.text)
         elif isinstance(action, Spawn):
             self._spawn(action.number, action.slot)
         elif isinstance(action, Tell):
@@ -261,6 +261,13 @@ class Supervisor:
             uptime=now - self._began,
             title=self.options.target,
         )
+
+
+def _log(level: int, text: str) -> None:
+    """Log a text; lines after its first are shown as a traceback is, since that is what they are."""
+    head, _, rest = text.partition("\n")
+    if log.isEnabledFor(level):
+        log.handle(log.makeRecord(log.name, level, __file__, 0, head, (), None, sinfo=rest or None))
 
 
 def _has_terminal() -> bool:

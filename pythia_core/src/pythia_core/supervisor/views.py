@@ -100,8 +100,9 @@ class LogLines:
         """Do nothing: lines have no size."""
 
     def close(self, overview: Overview) -> None:
-        """Log the last figures."""
-        log.info("%s", summary(overview))
+        """Log the last figures, if there are any."""
+        if overview.totals != Totals():
+            log.info("%s", summary(overview))
 
 
 def summary(overview: Overview) -> str:
