@@ -1,13 +1,14 @@
 """Entries that come otherwise than by reading on: released, abandoned, stranded, trimmed; and whose they are meanwhile."""
 
 import logging
+from typing import Any
 
 import anyio
 import pytest
 import redis
 
 from pythia_core import Start
-from pythia_redis import RedisStreamsConsumer
+from pythia_redis import RedisStreamsConsumer, claim
 from tests.redis.driving import Member, Members, add, pending, positions
 from tests.redis.proxy import Proxy
 from tests.servers.redis import RedisServer
@@ -20,7 +21,7 @@ async def lapse(client: redis.Redis, member: Member) -> None:
     """Wait until nothing that a member has was renewed for a lease."""
 
     def lapsed() -> bool:
-        rows = client.xpending_range("events", "workers", "-", "+", 1000, member.name)
+        rows: Any = client.xpending_range("events", "workers", "-", "+", 1000, member.name)
         return all(row["time_since_delivered"] >= LEASE * 1000 for row in rows)
 
     await eventually(lapsed, "the lease was over")
@@ -43,8 +44,11 @@ async def test_what_one_releases_another_gets_at_once(client: redis.Redis, membe
     assert await second.settle(done=taken) == []
 
 
-async def test_released_entries_are_found_in_busy_times(client: redis.Redis, members: Members) -> None:
+async def test_released_entries_are_found_in_busy_times(
+    client: redis.Redis, members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker whose reads are never empty still looks."""
+    monkeypatch.setattr(claim, "RELEASED_EVERY", 0.1)
     add(client, 1)
     first, second = await members(), await members()
     (released,) = await first.receive()

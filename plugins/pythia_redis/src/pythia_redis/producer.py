@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pythia_redis.connection import Wire
     from pythia_redis.writing import Entry
 
-LARGEST: Final = 512 << 20  # bytes, of any text in Redis
+LARGEST: Final = 512 << 20  # bytes of any text, Redis's default
 
 
 @attrs.define(eq=False)
@@ -46,6 +46,7 @@ class RedisStreamsProducer(RedisOptions, Sink):
     replicas: int = attrs.field(default=0, kw_only=True)
     replica_timeout: float = attrs.field(default=1.0, kw_only=True)
     _wire: Wire | None = attrs.field(default=None, init=False, repr=False)
+    _largest: int = attrs.field(default=LARGEST, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not self.stream:
@@ -63,12 +64,14 @@ class RedisStreamsProducer(RedisOptions, Sink):
         return self.stream
 
     async def open(self) -> None:
-        """Connect."""
+        """Connect, and ask how large a body may be: a larger one makes the server close the connection unheard."""
         from pythia_redis.connection import Wire
 
         wire = Wire(self.address(), name=f"{self.stream}/write")
         try:
-            await wire.call("PING")
+            _, largest = await wire.pipeline([("PING",), ("CONFIG", "GET", "proto-max-bulk-len")])
+            if isinstance(largest, list) and len(largest) == 2:  # else we may not ask
+                self._largest = int(largest[1])
         except BaseException:
             await wire.aclose()
             raise
@@ -127,8 +130,10 @@ class RedisStreamsProducer(RedisOptions, Sink):
         value = output.value
         is_body = isinstance(value, bytes | bytearray | memoryview)
         body = encode(value, self.codec)
-        if len(body) > LARGEST:
-            raise WriteError(f"a body of {len(body)} bytes: Redis takes at most {LARGEST}", permanent=True)
+        if len(body) > self._largest:
+            raise WriteError(
+                f"a body of {len(body)} bytes: Redis takes at most {self._largest}", permanent=True
+            )
         trim = () if self.maxlen is None else ("MAXLEN", "~", self.maxlen)
         try:
             fields = to_fields(output, body, None if is_body else self.codec.content_type)

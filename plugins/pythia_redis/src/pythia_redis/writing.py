@@ -117,11 +117,7 @@ def _skipped() -> WriteError | None:
 
 
 def _error(answer: Any) -> WriteError | None:
-    if not isinstance(answer, Exception):
-        return None
-    text = str(answer)
-    # What a server with a lower proto-max-bulk-len answers, before it closes the connection.
-    return WriteError(f"Redis refused it: {text}", permanent="invalid bulk length" in text)
+    return WriteError(f"Redis refused it: {answer}") if isinstance(answer, Exception) else None
 
 
 def _of_transaction(outcomes: list[WriteError | None]) -> list[WriteError | None]:
