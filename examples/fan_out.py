@@ -4,16 +4,20 @@ Run it with `pythia run examples/fan_out.py`, and send it events with
 `pythia send redis stream=events < events.jsonl`.
 """
 
-from pythia import Output, Worker
+from typing import Any
+
+from pythia import Message, Output, Worker
 from pythia.brokers.redis import RedisStreamsConsumer, RedisStreamsProducer
 
+Event = dict[str, Any]
 
-class FanOut(Worker):
+
+class FanOut(Worker[Event]):
     source = RedisStreamsConsumer(stream="events")
     shipping = RedisStreamsProducer("shipping")  # a sink that is an attribute is opened and closed for you
     billing = RedisStreamsProducer("billing")
 
-    async def process(self, message):
+    async def process(self, message: Message[Event]) -> list[Output]:
         event = message.body
         bill = Output(self.billing, {"order": event["id"], "amount": event["amount"]}, key=event["customer"])
         parcels = [

@@ -4,13 +4,16 @@ Run it with `pythia run examples/middleware.py`.
 """
 
 import time
+from typing import Any
 
 import anyio
 
-from pythia import Worker
+from pythia import Message, Worker
 from pythia.brokers.memory import MemoryConsumer, MemoryProducer
 from pythia.config import WorkerConfig
 from pythia_core import Handler, Middleware, Phase
+
+Chore = dict[str, Any]
 
 
 class ReportSlow(Middleware):
@@ -20,7 +23,7 @@ class ReportSlow(Middleware):
         self.seconds = seconds
 
     def wrap(self, handler: Handler) -> Handler:
-        async def timed(message):
+        async def timed(message: Message[Chore]) -> Any:
             began = time.perf_counter()
             try:
                 return await handler(message)  # what it raises must pass: Retry, Reject and Skip decide
@@ -32,15 +35,15 @@ class ReportSlow(Middleware):
         return timed
 
 
-class Chores(Worker):
+class Chores(Worker[Chore]):
     source = MemoryConsumer("chores")
     inbox = MemoryProducer("chores")
     config = WorkerConfig(middleware=[ReportSlow(seconds=0.2)])
 
-    async def startup(self):
+    async def startup(self) -> None:
         await self.inbox.send({"name": "quick chore", "seconds": 0.01})
         await self.inbox.send({"name": "slow chore", "seconds": 0.3})
 
-    async def process(self, message):
+    async def process(self, message: Message[Chore]) -> None:
         await anyio.sleep(message.body["seconds"])
         print(f"{message.body['name']} done", flush=True)

@@ -4,16 +4,19 @@ Run it with `pythia run examples/orders.py -n 4`, and send it orders with
 `pythia send redis stream=orders < orders.jsonl`.
 """
 
-from pythia import Reject, Retry, Skip, Worker
+from typing import Any
+
+from pythia import Message, Reject, Retry, Skip, Worker
 from pythia.brokers.redis import RedisStreamsConsumer
 
+Order = dict[str, Any]
 
-class OrderProcessor(Worker):
-    source = RedisStreamsConsumer(
-        stream="orders"
-    )  # where: REDIS_URL; group: CONSUMER_GROUP or "order-processor"
 
-    async def process(self, message):
+class OrderProcessor(Worker[Order]):
+    # REDIS_URL says where. The group is CONSUMER_GROUP's, or else this class's name: order-processor.
+    source = RedisStreamsConsumer(stream="orders")
+
+    async def process(self, message: Message[Order]) -> None:
         order = message.body
         if order["amount"] <= 0:
             raise Reject(f"an amount of {order['amount']}")  # a dead letter at once, with this reason

@@ -3,21 +3,25 @@
 Run it with `pythia run examples/retries.py`.
 """
 
-from pythia import Worker
+from typing import Any
+
+from pythia import Message, Worker
 from pythia.brokers.memory import MemoryConsumer, MemoryProducer
 from pythia.config import RetryPolicy, WorkerConfig
 
+Payment = dict[str, Any]
 
-class Payments(Worker):
+
+class Payments(Worker[Payment]):
     source = MemoryConsumer("payments")
     inbox = MemoryProducer("payments")
     config = WorkerConfig(retry=RetryPolicy(attempts=3, base=0.05, factor=2, cap=1))
 
-    async def startup(self):
+    async def startup(self) -> None:
         for number in range(1, 6):
             await self.inbox.send({"number": number}, key=f"customer-{number % 2}")
 
-    async def process(self, message):
+    async def process(self, message: Message[Payment]) -> None:
         number = message.body["number"]
         if number == 3:
             raise ValueError("the card is refused")  # every time: a dead letter after the third attempt
@@ -26,13 +30,10 @@ class Payments(Worker):
         print(f"payment {number} done at attempt {message.attempt}", flush=True)
 
 
-class DeadLetters(Worker):
+class DeadLetters(Worker[Payment]):
     source = MemoryConsumer("payments.dlq")
 
-    async def process(self, message):
-        headers = message.headers
-        print(
-            f"payment {message.body['number']} is dead: {headers['pythia-error-message']},"
-            f" {headers['pythia-attempts']} attempts",
-            flush=True,
-        )
+    async def process(self, message: Message[Payment]) -> None:
+        number = message.body["number"]
+        why, attempts = (str(message.headers[f"pythia-{name}"]) for name in ("error-message", "attempts"))
+        print(f"payment {number} is dead: {why}, {attempts} attempts", flush=True)
