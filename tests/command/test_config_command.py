@@ -70,6 +70,13 @@ def test_no_secret_is_shown(pythia: Pythia, folder: Path, monkeypatch: pytest.Mo
         assert "password=****" in output and "redis://u:****@h" in output
 
 
+def test_no_control_character_reaches_the_terminal(pythia: Pythia, worker: Path) -> None:
+    """Not even from the name of a file."""
+    Path("p\x1b[2J.toml").write_text("[worker]\nmax_hold = 60\n")
+    output = pythia("config", "orders.py", "--config", "p\x1b[2J.toml").output
+    assert "file p\\x1b[2J.toml [worker]" in output and "\x1b" not in output
+
+
 def test_a_wrong_value_is_one_line_and_exit_1(
     pythia: Pythia, worker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

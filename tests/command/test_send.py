@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import attrs
 import pytest
 
@@ -216,6 +217,27 @@ async def test_a_pipe_is_read_as_it_comes() -> None:
 def _finish(write: int) -> None:
     os.write(write, b"o\nend")
     os.close(write)
+
+
+async def test_waiting_for_a_pipe_blocks_nobody() -> None:
+    """The sink's connection lives on the same loop, and has heartbeats to send."""
+    read, write = os.pipe()
+    last_resort = threading.Timer(2, os.close, args=(write,))
+    last_resort.start()
+    with os.fdopen(read, "rb") as stream:
+        with anyio.move_on_after(0.05) as scope:
+            await LineReader(stream).read()
+        assert scope.cancelled_caught
+    last_resort.cancel()
+    last_resort.join()
+    os.close(write)
+
+
+async def test_the_line_ends_of_windows_are_no_part_of_a_line(tmp_path: Path) -> None:
+    """Nor is an empty one of them a line."""
+    (tmp_path / "lines").write_bytes(b"1\r\n\r\n2\r\n")
+    with (tmp_path / "lines").open("rb") as stream:
+        assert await read_all(LineReader(stream)) == [(1, b"1"), (3, b"2")]
 
 
 async def test_nothing_to_read_is_no_line() -> None:

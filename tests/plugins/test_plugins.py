@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pythia_core import PluginError
+from pythia_core import PluginError, Telemetry
 from pythia_core.brokers.memory import MemoryConsumer, MemoryProducer
 from pythia_core.plugins import PluginInfo, discover, load
 from tests.plugins.handmade import HOOK, Handmade
@@ -162,7 +162,13 @@ def test_nobody_takes_the_place_of_what_is_built_in(installed: Handmade) -> None
 def test_a_name_that_two_plugins_register_names_the_first(installed: Handmade) -> None:
     """The order is that of names, so it is the same everywhere."""
     installed.add("first", GOOD % "statsd")
-    installed.add("second", GOOD % "statsd")
+    other = (
+        "class Second:\n    pass\n"
+        + HOOK
+        + "def pythia_register_telemetry():\n    return {'statsd': Second}\n"
+    )
+    installed.add("second", other)
+    assert discover({}).registry().telemetry["statsd"] is Telemetry
     assert "telemetry 'statsd' is first (first-pythia 1.0)'s already" in (found()["second"].error or "")
 
 
@@ -180,6 +186,7 @@ def test_two_commands_of_one_name_are_an_error(installed: Handmade) -> None:
     installed.add("one", code)
     installed.add("two", code)
     assert found()["one"].status == "loaded"
+    assert [command.name for command in discover({"PYTHIA_PLUGINS": "one,two"}).commands()] == ["shake"]
     assert "command 'shake' is one (one-pythia 1.0)'s already" in (found()["two"].error or "")
 
 

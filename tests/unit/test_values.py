@@ -161,6 +161,7 @@ def test_what_is_shown_has_no_secret_and_no_defaults() -> None:
     assert show(Consumer("orders")) == "Consumer(stream='orders')"
     assert show(CANARY, Secret | None) == "****"
     assert show(None, Secret | None) == "None"
+    assert show(f"redis://u:{CANARY}@h/0") == "redis://u:****@h/0"
 
 
 def test_every_codec_can_be_named() -> None:

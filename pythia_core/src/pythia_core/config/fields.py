@@ -64,7 +64,7 @@ class Field:
         """Tell whether a value of the right type lies within the bounds."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
-        return math.isfinite(value) and (value > 0 if self.least is None else value >= self.least)
+        return value > 0 if self.least is None else value >= self.least
 
 
 def _fields_of(kind: type, prefix: str = "") -> dict[str, Field]:
