@@ -109,6 +109,12 @@ class Standing:
         return statistics.median(self.time_ratios)
 
     @property
+    def cpu_ratio(self) -> float:
+        """Its CPU time by the reference's, the median: steadier than wall time while others use the machine."""
+        pairs = zip(self.turns, self.beside, strict=True)
+        return statistics.median(turn.cpu_seconds / beside.cpu_seconds for turn, beside in pairs)
+
+    @property
     def rate(self) -> float:
         """Messages per second, the median."""
         return statistics.median(turn.rate for turn in self.turns)
