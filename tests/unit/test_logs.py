@@ -215,3 +215,35 @@ def test_what_is_said_before_the_set_up_is_not_lost() -> None:
     logs.early(logging.getLogger("pythia_core.test"), "plugin %s", "toy")
     log_to(stream).info("then")
     assert [line.rpartition(": ")[2] for line in stream.getvalue().splitlines()] == ["plugin toy", "then"]
+
+
+def test_what_is_said_before_the_settings_are_known_follows_them() -> None:
+    """A set-up for what goes wrong meanwhile does not let plugins be logged in the wrong format."""
+    meanwhile, stream = io.StringIO(), io.StringIO()
+    bare_root()
+    logs.configure(stream=meanwhile, environ={})
+    logs.early(logging.getLogger("pythia_core.test"), "plugin toy")
+    assert meanwhile.getvalue() == ""
+    logs.configure("info", "json", stream=stream, environ={})
+    assert json.loads(stream.getvalue())["message"] == "plugin toy"
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_json", "shows_debug"),
+    [
+        ({}, False, False),
+        ({"PYTHIA_LOG_FORMAT": "JSON", "PYTHIA_LOG_LEVEL": "debug"}, True, True),
+        ({"PYTHIA_LOG_FORMAT": "xml", "PYTHIA_LOG_LEVEL": "loud"}, False, False),
+    ],
+)
+def test_until_settings_are_known_the_environment_decides(
+    environ: dict[str, str], is_json: bool, shows_debug: bool
+) -> None:
+    """An error in the settings themselves is in the format that a deployment reads; nonsense is not an error here."""
+    stream = io.StringIO()
+    bare_root()
+    logs.configure(stream=stream, environ=environ)
+    logging.getLogger("pythia_core.test").error("wrong")
+    logging.getLogger("pythia_core.test").debug("detail")
+    assert stream.getvalue().startswith("{") is is_json
+    assert ("detail" in stream.getvalue()) is shows_debug

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 import orjson
 
@@ -23,6 +23,10 @@ __all__ = ["JsonFormatter", "SafeHandler", "TextFormatter", "configure", "early"
 MESSAGE_LIMIT = 8_192  # characters; a longer line is somebody's payload
 TRACE_LIMIT = 65_536
 OWN = ("pythia", "pythia_core")  # names of Pythia's own loggers begin so
+Format = Literal["text", "json"]
+FORMATS: tuple[Format, ...] = ("text", "json")
+LEVELS = ("info", "debug", "warning", "error", "critical")
+Choice = TypeVar("Choice", bound=str)
 
 # C0 and C1 controls, line and paragraph separators, and what reorders text on a screen (CVE-2021-42574); lone
 # surrogates cannot be written at all.
@@ -144,6 +148,7 @@ class SafeHandler(logging.StreamHandler[IO[str]]):
     def __init__(self, stream: IO[str]) -> None:
         super().__init__(stream)
         self.dropped = 0
+        self.provisional = False  # True until it is known how to log
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Count it: saying so would need the very stream that failed."""
@@ -157,12 +162,13 @@ class SafeHandler(logging.StreamHandler[IO[str]]):
             self.dropped += 1
 
 
-_early: list[tuple[logging.Logger, str, tuple[object, ...]]] = []  # said before anybody listened
+_early: list[tuple[logging.Logger, str, tuple[object, ...]]] = []  # said before it was known how to log
 
 
 def early(logger: logging.Logger, text: str, *args: object) -> None:
-    """Log at INFO, also if the set-up is still to come: settings must be known before logs can follow them."""
-    if logging.getLogger().handlers:
+    """Log at INFO once it is known how: what finds out the settings has something to say before logs can follow them."""
+    handlers = logging.getLogger().handlers
+    if handlers and not any(isinstance(handler, SafeHandler) and handler.provisional for handler in handlers):
         logger.info(text, *args)
     else:
         _early.append((logger, text, args))
@@ -175,8 +181,8 @@ def _say_early() -> None:
 
 
 def configure(
-    level: str = "info",
-    format: Literal["text", "json"] = "text",
+    level: str | None = None,
+    format: Format | None = None,
     *,
     who: str = "",
     stream: IO[str] | None = None,
@@ -185,32 +191,49 @@ def configure(
     """Set up logging for this process, once; a second call replaces what the first set up.
 
     A program that has set up logging itself keeps what it has: then only the level of Pythia's own loggers is set.
+    Without level and format it is set up for what goes wrong before they are known: as the environment says, if it does.
 
     Args:
         level: of all loggers, unless they have their own.
         format: ``text`` or ``json``.
         who: names this process in each line.
         stream: standard error unless given.
-        environ: for NO_COLOR and TERM; the process's own unless given.
+        environ: the environment variables; the process's own unless given.
 
     Returns:
         The handler, or None if the program's own stays.
     """
+    environ = os.environ if environ is None else environ
+    provisional = level is None and format is None
+    level = level or _choice(environ, "PYTHIA_LOG_LEVEL", LEVELS)
+    format = format or _choice(environ, "PYTHIA_LOG_FORMAT", FORMATS)
     root = logging.getLogger()
     ours = [handler for handler in root.handlers if isinstance(handler, SafeHandler)]
+    made = None
     if len(ours) < len(root.handlers):
         for name in OWN:
             logging.getLogger(name).setLevel(level.upper())
+    else:
+        for handler in ours:
+            root.removeHandler(handler)
+        made = _handler(format, who, stream, environ)
+        made.provisional = provisional
+        root.addHandler(made)
+        root.setLevel(level.upper())
+    if not provisional:
         _say_early()
-        return None
-    for handler in ours:
-        root.removeHandler(handler)
+    return made
+
+
+def _choice(environ: Mapping[str, str], variable: str, allowed: tuple[Choice, ...]) -> Choice:
+    """Return what a variable says, or the first of what is allowed; what else it says is told when settings are read."""
+    return next((choice for choice in allowed if choice == environ.get(variable, "").lower()), allowed[0])
+
+
+def _handler(format: Format, who: str, stream: IO[str] | None, environ: Mapping[str, str]) -> SafeHandler:
     made = SafeHandler(stream if stream is not None else _standard_error())
-    colour = _colourful(made.stream, os.environ if environ is None else environ)
+    colour = _colourful(made.stream, environ)
     made.setFormatter(JsonFormatter(who=who) if format == "json" else TextFormatter(colour=colour, who=who))
-    root.addHandler(made)
-    root.setLevel(level.upper())
-    _say_early()
     return made
 
 
