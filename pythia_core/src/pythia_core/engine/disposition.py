@@ -195,6 +195,9 @@ class Disposition:
         if ledger.closed:
             self._scheduler.orphan_ended(message)
             return
+        if ledger.draining:
+            self._give_back(message)
+            return
         log.error("partition %s stops: %s", ledger.partition, reason)
         ledger.stopped = reason
         self._held.append(message)

@@ -334,9 +334,11 @@ class Engine:
         self.parking.take(lambda message: id(message) in gone)
         self.disposition.take_held(lambda message: id(message) in gone)
         self.scheduler.discard(unstarted, heads)
-        for message in messages:
-            if id(message) in ids:
-                self.scheduler.strike(message, tomb)
+        struck = [message for message in messages if id(message) in ids]
+        for message in struck:
+            self.scheduler.strike(message, tomb)
+        for message in self.publisher.drop(struck):
+            self.scheduler.orphan_ended(message)
 
     # -- health --------------------------------------------------------------------------------------------------
 

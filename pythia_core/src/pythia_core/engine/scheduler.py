@@ -198,13 +198,13 @@ class Scheduler:
 
         Args:
             messages: what to drop.
-            heads: all started and parked messages, behind which some of them may wait.
+            heads: all started and parked messages of the ledger, behind which some of them may wait, as behind orphans.
         """
         gone = {id(message) for message in messages}
         queued = list(self.ready)
         self._keep(lambda message: id(message) not in gone)
         if self.ordered:
-            for head in (*queued, *heads):
+            for head in (*queued, *heads, *self._orphans.values()):
                 if head._lane is not None:
                     self._unlink(head, gone)
             for message in messages:

@@ -1,0 +1,220 @@
+"""The engine's core, driven by hand: every coroutine is advanced by the test, so each order of events can be tried.
+
+What runs is the real thing (the workers' loop, session, scheduler, ledgers, disposition, one pass of the committer);
+only what would wait for an event loop is replaced by a pause that hands control back to the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from typing import Any, cast
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+from pythia_core.contracts import (
+    Capabilities,
+    Chunk,
+    Message,
+    Output,
+    Owner,
+    Partition,
+    Refusals,
+    Settlement,
+    Sink,
+    Source,
+    Subscription,
+    WriteResult,
+)
+from pythia_core.engine.engine import Engine
+from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.pool import Pool, Slot
+from pythia_core.engine.session import Session
+from pythia_core.settings import Settings
+
+
+class Pause:
+    """Awaiting it hands ``what`` to whoever drives the coroutine, and returns what is sent back."""
+
+    def __init__(self, what: object) -> None:
+        self.what = what
+
+    def __await__(self) -> Generator[object, Any, Any]:
+        return (yield self.what)
+
+
+class Switch:
+    """Stands in for a cancel scope."""
+
+    def cancel(self) -> None:
+        """Do nothing: a handler that is cancelled ends when the test says so."""
+
+
+class NoGroup:
+    """Stands in for a task group: nothing runs by itself here."""
+
+    def start_soon(self, *args: object, **options: object) -> None:
+        """Do nothing."""
+
+
+class HandPool(Pool):
+    """The workers; each runs until its handler waits or nothing is ready, and goes on when the test says so."""
+
+    loops: dict[Slot, Coroutine[object, Any, None]]
+
+    def begin(self) -> None:
+        """Start all workers; they find nothing to do."""
+        self.loops = {}
+        self._turn_ends = float("inf")
+        for _ in range(self.size):
+            self._hire()
+
+    def _hire(self) -> None:
+        slot = Slot(cast(anyio.CancelScope, Switch()))
+        self.slots.add(slot)
+        self.loops[slot] = self._loop(slot)
+        self.go(slot)
+
+    def go(self, slot: Slot, result: object = None, error: BaseException | None = None) -> None:
+        """Let a worker's handler return or raise; the worker then takes the next message, if one is ready."""
+        loop = self.loops[slot]
+        try:
+            if error is None:
+                loop.send(result if slot.message is not None else None)
+            else:
+                loop.throw(error)
+        except StopIteration:
+            del self.loops[slot]
+            self.slots.discard(slot)
+
+    @property
+    def sleeping(self) -> list[Slot]:
+        """The workers that have nothing to do."""
+        return [slot for slot in self.loops if slot.message is None]
+
+    async def _sleep(self) -> None:
+        await Pause(None)
+
+    def _handle(self, slot: Slot, message: Message[Any], error: BaseException) -> None:
+        slot.message = None
+        self._failed(message, error)
+
+
+@attrs.frozen
+class HandSource(Source):
+    """A source that is only its capabilities."""
+
+    capabilities: Capabilities
+    name = "orders"
+
+    async def subscribe(self, owner: Owner) -> Subscription:
+        raise NotImplementedError
+
+
+class HandSink(Sink):
+    """A sink to which nothing is written: the test confirms."""
+
+    name = "out"
+
+    async def write(self, outputs: Sequence[Output]) -> WriteResult:
+        raise NotImplementedError
+
+
+class HandSubscription(Subscription):
+    """Hands settlements to the test and returns its answer."""
+
+    async def fetch(
+        self, room: Mapping[Partition, int], limit: int, max_bytes: int, wait: float
+    ) -> Sequence[Chunk]:
+        raise NotImplementedError
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Refusals:
+        return cast(Refusals, await Pause(settlements))
+
+    async def aclose(self) -> None:
+        raise NotImplementedError
+
+
+class HandEngine:
+    """An engine with one session and no event loop.
+
+    Args:
+        capabilities: of its source.
+        settings: its settings.
+        handler: what the workers run.
+        dead_letters: whether there is a place for dead letters.
+    """
+
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        settings: Settings,
+        handler: Callable[[Message[Any]], Awaitable[object]],
+        *,
+        dead_letters: bool,
+    ) -> None:
+        self.sink = HandSink()
+        self.engine = engine = Engine(
+            HandSource(capabilities),
+            handler,
+            settings,
+            sink=self.sink,
+            dead_letter=HandSink() if dead_letters else None,
+        )
+        engine.clock = lambda: 0.0
+        engine._build(cast(TaskGroup, NoGroup()))
+        self.pool = engine.pool = HandPool(
+            settings.max_concurrent_tasks,
+            engine.scheduler,
+            engine._handler,
+            engine.stats,
+            engine.clock,
+            failed=engine.disposition.failed,
+            returned=engine.disposition.returned,
+            idle=lambda: None,
+        )
+        self.pool.begin()
+        self.session = engine._session = Session(engine)
+        self.session._subscription = HandSubscription()
+        self.session.subscribed = True
+        self._pass: Coroutine[object, Any, None] | None = None
+
+    @property
+    def settling(self) -> bool:
+        """True while a call of ``settle`` is under way."""
+        return self._pass is not None
+
+    def begin_to_settle(self, *, renew: bool) -> Sequence[Settlement]:
+        """Begin a pass of the committer; return what the broker is told, which is empty if the pass is over."""
+        committer = self.session.committer
+        committer._renew_at = float("-inf") if renew else float("inf")
+        self._pass = committer._pass()
+        try:
+            return cast(Sequence[Settlement], self._pass.send(None))
+        except StopIteration:
+            self._pass = None
+            return ()
+
+    def end_settling(self, answer: Refusals | Exception) -> None:
+        """Let the call of ``settle`` return or raise."""
+        assert self._pass is not None
+        try:
+            if isinstance(answer, Exception):
+                self._pass.throw(answer)
+            else:
+                self._pass.send(answer)
+        except StopIteration:
+            self._pass = None
+            return
+        raise AssertionError("a pass settles once")
+
+    def begin_revoke(self, ledger: Ledger) -> None:
+        """Do what a revoke does before it waits."""
+        ledger.draining = True
+        self.session.intake.close(ledger.partition)
+        self.session._release([ledger])
+
+    def end_revoke(self, ledger: Ledger) -> None:
+        """Do what a revoke does after it has waited."""
+        self.session._let_go([ledger])

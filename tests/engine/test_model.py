@@ -1,0 +1,667 @@
+"""The engine's core against a naive model, which keeps plain lists of what was delivered and what became of it.
+
+Each check names the invariant it is about by the letter that the module's docstring gives it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import pythia_core.engine.ledger as ledger_module
+import pythia_core.engine.pool as pool_module
+from pythia_core.contracts import Assignment, Capabilities, Chunk, Message, Output, Refused, Settlement
+from pythia_core.engine.ledger import DONE, OPEN, REJECTED, RELEASED, Ledger, OffsetLedger, TokenLedger
+from pythia_core.engine.pool import Slot
+from pythia_core.engine.publisher import Job, Pending
+from pythia_core.errors import Reject, Skip, WriteError
+from pythia_core.settings import RetryPolicy, Settings
+from tests.engine.byhand import HandEngine, Pause
+
+PARTITIONS = (0, 1)
+WORKERS = 3
+ATTEMPTS = 3
+KEYS = st.sampled_from([None, "a", "b", "c"])
+
+
+@attrs.define(eq=False)
+class Record:
+    """One message as the broker has it."""
+
+    uid: int
+    key: str | None
+    offset: int
+    done: bool = False  # worked off by somebody: by us under a live ledger, or elsewhere
+    settled: bool = False
+
+
+@attrs.define(eq=False)
+class Delivery:
+    """One delivery of a record to the engine, as the model sees it."""
+
+    record: Record
+    message: Message[Any]
+    ledger: Ledger
+    lane: Any
+    state: str = "queued"  # running, publishing, parked, held, ended
+    outcome: int | None = None  # what the ledger is to say of it
+    fenced: bool = False  # what becomes of it changes nothing any more
+    gone: bool = False  # the broker has given it to somebody else
+    counted: bool = True  # it was taken in, and counts as in flight until it ends
+    writing: str = ""  # output, dead letter or reference
+    attempts: int = 0
+
+    def end(self, outcome: int | None) -> None:
+        """L4: it ends once, with one outcome."""
+        assert self.state != "ended", "it has ended before"
+        assert self.outcome is None, "it has an outcome already"
+        self.state = "ended"
+        if not self.fenced:
+            self.outcome = outcome
+            if outcome in (DONE, REJECTED):
+                self.record.done = True
+
+
+class Core(RuleBasedStateMachine):
+    """Deliver, run, fail, write, settle, revoke and lose, in any order."""
+
+    @initialize(
+        ack=st.sampled_from(["cumulative", "individual", "both"]),
+        order=st.sampled_from(["key", "key", "partition", "none"]),
+        dead_letters=st.booleans(),
+    )
+    def start(self, ack: Any, order: Any, dead_letters: bool) -> None:
+        """Build an engine, and assign it all partitions."""
+        self.ack, self.order, self.dead_letters = ack, order, dead_letters
+        ledger_module.COMPACT, pool_module.STREAK = 2, 2
+        logging.disable()
+        self.hand = HandEngine(
+            Capabilities(ack=ack, lease_seconds=None if ack == "cumulative" else 30.0),
+            Settings(order=order, retry=RetryPolicy(attempts=ATTEMPTS), max_concurrent_tasks=WORKERS),
+            self.handle,
+            dead_letters=dead_letters,
+        )
+        self.engine, self.session = self.hand.engine, self.hand.session
+        self.stats = self.engine.stats
+        self.ids = itertools.count(1)
+        self.uids = itertools.count(1)
+        self.log: dict[int, list[Record]] = {p: [] for p in PARTITIONS}
+        self.end_of_log = dict.fromkeys(PARTITIONS, 0)
+        self.position = dict.fromkeys(PARTITIONS, 0)  # cumulative: where the owner reads on
+        self.committed = dict.fromkeys(PARTITIONS, 0)
+        self.out: dict[Ledger, list[Delivery]] = {}  # by ledger, what it is to hold, in order
+        self.known: dict[Message[Any], Delivery] = {}
+        self.lows: dict[Ledger, int] = {}
+        self.unheard: dict[Ledger, Settlement] = {}
+        self.offered: dict[Ledger, list[Delivery]] = {}
+        self.told: Sequence[Settlement] = ()
+        self.owners: dict[int, Ledger] = {}  # as the broker sees it
+        for partition in PARTITIONS:
+            self.give(partition)
+
+    def teardown(self) -> None:
+        """L1: once all faults are over, every message is worked off and settled: nothing was forgotten on the way."""
+        try:
+            if hasattr(self, "hand"):
+                self.work_everything_off()
+        finally:
+            ledger_module.COMPACT, pool_module.STREAK = 8192, 64
+            logging.disable(logging.NOTSET)
+
+    # -- the broker ----------------------------------------------------------------------------------------------
+
+    @property
+    def tokens(self) -> bool:
+        return self.ack != "cumulative"
+
+    def give(self, partition: int) -> None:
+        """Assign a partition to the engine."""
+        self.position[partition] = self.committed[partition]
+        assignment = Assignment(next(self.ids), None if self.tokens else self.committed[partition])
+        self.session.assigned({partition: assignment})
+        ledger = self.session.ledgers[partition]
+        self.owners[partition] = ledger
+        self.out[ledger] = []
+
+    def live(self, partition: int) -> Ledger | None:
+        return self.session.ledgers.get(partition)
+
+    def live_ledgers(self) -> list[Ledger]:
+        return list(self.session.ledgers.values())
+
+    def waiting(self, partition: int) -> list[Record]:
+        """Return what the broker may deliver next."""
+        if not self.tokens:
+            return [r for r in self.log[partition] if r.offset >= self.position[partition]]
+        ledger = self.owners.get(partition)
+        out = {d.record.uid for d in self.out.get(ledger, ()) if not d.gone} if ledger else set()
+        gone = {d.record.uid for d in self.known.values() if d.gone}
+        return [r for r in self.log[partition] if not r.settled and r.uid not in out | gone]
+
+    @rule(partition=st.sampled_from(PARTITIONS), new=st.lists(st.tuples(KEYS, st.integers(0, 2)), max_size=5))
+    def fetch(self, partition: int, new: list[tuple[str | None, int]]) -> None:
+        """Messages come: those to be delivered again, and new ones, between whose positions there are gaps."""
+        for key, gap in new:
+            offset = self.end_of_log[partition] + gap
+            self.log[partition].append(Record(next(self.uids), key, offset))
+            self.end_of_log[partition] = offset + 1
+        self.deliver(partition, None)
+
+    @rule(partition=st.sampled_from(PARTITIONS), gap=st.integers(1, 3))
+    def move(self, partition: int, gap: int) -> None:
+        """The position moves without records, as over transaction markers."""
+        self.end_of_log[partition] += gap
+        self.deliver(partition, self.end_of_log[partition])
+
+    def deliver(self, partition: int, position: int | None) -> None:
+        ledger = self.live(partition)
+        records = self.waiting(partition)
+        messages = [
+            Message[Any](
+                b"x" * (record.uid % 3),
+                key=record.key,
+                partition=partition,
+                position=f"{record.uid}.{next(self.ids)}" if self.tokens else record.offset,
+            )
+            for record in records
+        ]
+        if not self.tokens and position is None and messages:
+            position = messages[-1].position + 1
+        self.session.admit([Chunk(partition, messages, None if self.tokens else position)])
+        if ledger is None:
+            return
+        self.position[partition] = self.position[partition] if position is None else position
+        for record, message in zip(records, messages, strict=True):
+            lane = {"key": record.key, "partition": True, "none": None}[self.order]
+            delivery = self.known[message] = Delivery(record, message, ledger, lane)
+            self.out[ledger].append(delivery)
+            if ledger.draining:
+                delivery.counted = False
+                delivery.end(RELEASED if self.tokens else None)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    async def handle(self, message: Message[Any]) -> object:
+        """Run as the handler: the model notes the start, and the end just before the engine sees it."""
+        delivery = self.known[message]
+        self.check_start(delivery)
+        delivery.state = "running"
+        try:
+            result = await Pause(message)
+        except BaseException as error:
+            self.failed(delivery, error)
+            raise
+        if delivery.fenced or result is None:
+            delivery.end(DONE)
+        else:
+            delivery.state, delivery.writing = "publishing", "output"
+        return result
+
+    def check_start(self, delivery: Delivery) -> None:
+        """S1, S2: nothing else of its key is started, and everything before it has ended."""
+        assert delivery.state == "queued" and not delivery.fenced, f"{delivery} must not start"
+        for other in self.known.values():
+            if delivery.lane is None or other is delivery or other.state == "ended":
+                continue
+            same = (other.message.partition, other.lane) == (delivery.message.partition, delivery.lane)
+            if same:
+                assert other.state == "queued", f"S1: {other} is started too"
+                assert self.later(delivery, other), f"S2: {other} comes first"
+
+    def later(self, one: Delivery, other: Delivery) -> bool:
+        order = self.out[one.ledger]
+        return order.index(other) > order.index(one)
+
+    def failed(self, delivery: Delivery, error: BaseException) -> None:
+        """Say what the engine is to make of a failure."""
+        if delivery.fenced:
+            delivery.end(None)
+        elif isinstance(error, Skip):
+            delivery.end(DONE)
+        else:
+            delivery.attempts += 1
+            if isinstance(error, Reject) or delivery.attempts >= ATTEMPTS:
+                self.buried(delivery)
+            elif delivery.ledger.draining:
+                delivery.end(RELEASED if self.tokens else None)
+            else:
+                delivery.state = "parked"
+
+    def buried(self, delivery: Delivery) -> None:
+        if self.dead_letters:
+            delivery.state, delivery.writing = "publishing", "dead letter"
+        else:
+            self.stuck(delivery)
+
+    def stuck(self, delivery: Delivery) -> None:
+        if delivery.ledger.draining:
+            delivery.end(RELEASED if self.tokens else None)
+        else:
+            delivery.state = "held"
+
+    def running(self) -> list[Slot]:
+        return sorted(self.hand.pool.running, key=lambda slot: str(slot.message))
+
+    @precondition(lambda self: self.engine.scheduler.ready and self.hand.pool.sleeping)
+    @rule()
+    def wake(self) -> None:
+        """A worker wakes up and takes what is ready."""
+        self.hand.pool.go(self.hand.pool.sleeping[0])
+
+    @precondition(lambda self: self.hand.pool.running)
+    @rule(data=st.data(), result=st.sampled_from([None, None, b"output"]))
+    def finish(self, data: st.DataObject, result: bytes | None) -> None:
+        """A handler returns."""
+        self.hand.pool.go(data.draw(st.sampled_from(self.running())), result)
+
+    @precondition(lambda self: self.hand.pool.running)
+    @rule(data=st.data(), error=st.sampled_from([ValueError(), ValueError(), Reject(), Skip()]))
+    def fail(self, data: st.DataObject, error: Exception) -> None:
+        """A handler raises."""
+        self.hand.pool.go(data.draw(st.sampled_from(self.running())), error=error)
+
+    @precondition(lambda self: len(self.engine.parking))
+    @rule(data=st.data())
+    def requeue(self, data: st.DataObject) -> None:
+        """A parked message's time has come."""
+        parked = sorted(self.engine.parking.messages(), key=str)
+        message = data.draw(st.sampled_from(parked))
+        assert self.engine.parking.take(lambda other: other is message) == [message]
+        self.known[message].state = "queued"
+        self.engine.scheduler.requeue(message)
+
+    # -- outputs and dead letters --------------------------------------------------------------------------------
+
+    def jobs(self) -> list[Job]:
+        return sorted(self.engine.publisher.jobs, key=lambda job: str(job.message))
+
+    @precondition(lambda self: self.engine.publisher.jobs)
+    @rule(data=st.data())
+    def confirm(self, data: st.DataObject) -> None:
+        """An output, or a dead letter, is confirmed."""
+        self.settle_job(data.draw(st.sampled_from(self.jobs())), None)
+
+    @precondition(lambda self: self.engine.publisher.jobs)
+    @rule(data=st.data())
+    def refuse_output(self, data: st.DataObject) -> None:
+        """An output, a dead letter or the reference to one can never be written."""
+        self.settle_job(data.draw(st.sampled_from(self.jobs())), WriteError("never", permanent=True))
+
+    def settle_job(self, job: Job, error: WriteError | None) -> None:
+        delivery = self.known[job.message]
+        assert delivery.state == "publishing" and not delivery.fenced
+        if error is None:
+            delivery.end(DONE)
+        elif delivery.writing == "output":
+            self.failed(delivery, error)
+        elif delivery.writing == "dead letter":
+            delivery.writing = "reference"
+        else:
+            self.stuck(delivery)
+        self.engine.publisher._settle(Pending(job, Output(self.hand.sink, b"")), error)
+
+    @precondition(lambda self: self.engine.publisher.jobs)
+    @rule(data=st.data())
+    def reject(self, data: st.DataObject) -> None:
+        """A message is completed as never to be delivered again."""
+        job = data.draw(st.sampled_from(self.jobs()))
+        self.engine.publisher.drop([job.message])
+        self.known[job.message].end(REJECTED)
+        self.engine.scheduler.complete(job.message, REJECTED)
+
+    # -- settling ------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: not self.hand.settling)
+    @rule(renew=st.booleans())
+    def begin_to_settle(self, renew: bool) -> None:
+        """The committer tells the broker; what it says is checked against the model."""
+        renew = renew and self.tokens
+        self.told = self.hand.begin_to_settle(renew=renew)
+        told = {settlement.partition: settlement for settlement in self.told}
+        assert len(told) == len(self.told)
+        assert set(told) <= set(self.session.ledgers), "L3: a closed ledger settles nothing"
+        self.offered = {}
+        for ledger in self.live_ledgers():
+            self.offered[ledger] = [d for d in self.out[ledger] if d.outcome is not None]
+            self.check_settlement(ledger, told.get(int(str(ledger.partition))), renew)
+
+    def check_settlement(self, ledger: Ledger, told: Settlement | None, renew: bool) -> None:
+        """L1, L5, L6: exactly what has ended is told of, for as long as no success is heard of."""
+        if isinstance(ledger, OffsetLedger):
+            wanted = self.naive_watermark(ledger)
+            assert (told.through if told else None) == (wanted if wanted != ledger.committed else None)
+            assert told is None or not (told.beyond or told.released or told.rejected or told.renewed)
+        else:
+            self.check_tokens(ledger, told or Settlement(ledger.partition, None), renew)
+        before = self.unheard.get(ledger)
+        if before is not None:
+            assert told is not None, "L5: what was not heard of is made again"
+            self.check_larger(before, told)
+        if told is not None:
+            assert told.assignment == ledger.assignment.id
+        if told is not None and (told.through or told.beyond or told.released or told.rejected):
+            self.unheard[ledger] = told
+
+    def check_tokens(self, ledger: Ledger, told: Settlement, renew: bool) -> None:
+        entries = self.out[ledger]
+        done = [d.message.position for d in entries if d.outcome == DONE]
+        prefix: list[Any] = []
+        if self.ack == "both":
+            ended = itertools.takewhile(lambda d: d.outcome == DONE, entries)
+            prefix = [d.message.position for d in ended]
+        assert told.through == (prefix[-1] if prefix else None)
+        assert (*prefix, *told.beyond) == tuple(done)
+        assert told.released == tuple(d.message.position for d in entries if d.outcome == RELEASED)
+        assert told.rejected == tuple(d.message.position for d in entries if d.outcome == REJECTED)
+        still_open = tuple(d.message.position for d in entries if d.outcome is None)
+        assert told.renewed == (still_open if renew else ())
+
+    def check_larger(self, before: Settlement, now: Settlement) -> None:
+        if not self.tokens:
+            assert now.through >= before.through
+        elif self.ack == "individual":
+            assert set(now.beyond) >= set(before.beyond)
+        assert set(now.released) >= set(before.released)
+        assert set(now.rejected) >= set(before.rejected)
+
+    @precondition(lambda self: self.hand.settling)
+    @rule(executed=st.booleans(), heard=st.booleans())
+    def end_settling(self, executed: bool, heard: bool) -> None:
+        """The call returns with what is refused, or raises, having been executed or not."""
+        refusals = [refused for s in self.told if (refused := self.execute(s))] if executed or heard else []
+        if not heard:
+            self.hand.end_settling(ConnectionError("the answer was lost"))
+            return
+        live = {settlement.partition: self.settled_by(settlement) for settlement in self.told}
+        before = self.stats.settled
+        for settlement in self.told:
+            self.forget(settlement)
+        for refused in refusals:
+            self.fence_refused(refused)
+        self.hand.end_settling(refusals)
+        assert self.stats.settled - before == sum(live.values()), "settled once for each success"
+
+    def settled_by(self, settlement: Settlement) -> int:
+        """Return how many messages a success that is heard of covers."""
+        ledger = self.live(int(str(settlement.partition)))
+        if ledger is None or ledger.assignment.id != settlement.assignment:
+            return 0
+        if self.tokens:
+            return len(self.offered[ledger])
+        assert isinstance(ledger, OffsetLedger)
+        return sum(ledger.committed <= d.message.position < settlement.through for d in self.out[ledger])
+
+    def execute(self, settlement: Settlement) -> Refused | None:
+        """Do at the broker what a settlement says; L1 is checked here, where a loss would become one."""
+        partition = int(str(settlement.partition))
+        ledger = self.owners.get(partition)
+        if ledger is None or ledger.assignment.id != settlement.assignment:
+            return Refused(partition, settlement.assignment)
+        if not self.tokens:
+            assert settlement.through >= self.committed[partition]
+            for record in self.log[partition]:
+                if record.offset < settlement.through:
+                    assert record.done, f"L1: {record} is lost"
+                    record.settled = True
+            self.committed[partition] = settlement.through
+            return None
+        return self.execute_tokens(settlement, self.out[ledger])
+
+    def execute_tokens(self, settlement: Settlement, entries: list[Delivery]) -> Refused | None:
+        covered = {*settlement.beyond, *settlement.rejected}
+        if settlement.through is not None:
+            covered |= {
+                d.message.position
+                for d in entries[: self.place(entries, settlement.through) + 1]
+                if not d.gone
+            }
+        for delivery in entries:
+            if delivery.message.position in covered and not delivery.gone:
+                assert delivery.record.done, f"L1: {delivery} is lost"
+                delivery.record.settled = True
+        refused = tuple(d.message.position for d in entries if d.gone)
+        return Refused(settlement.partition, settlement.assignment, refused) if refused else None
+
+    @staticmethod
+    def place(entries: list[Delivery], position: Any) -> int:
+        return [d.message.position for d in entries].index(position)
+
+    def forget(self, settlement: Settlement) -> None:
+        """A success was heard of: what it covered is out of the ledger."""
+        ledger = self.live(int(str(settlement.partition)))
+        if ledger is None or ledger.assignment.id != settlement.assignment:
+            return
+        self.unheard.pop(ledger, None)
+        if self.tokens:
+            self.out[ledger] = [d for d in self.out[ledger] if d not in self.offered[ledger]]
+
+    def fence_refused(self, refused: Refused) -> None:
+        ledger = self.owners.get(int(str(refused.partition)))
+        if refused.positions is None or ledger is None:
+            return
+        for delivery in self.out[ledger]:
+            if delivery.message.position in refused.positions and delivery.state != "ended":
+                self.fence(delivery)
+        self.out[ledger] = [d for d in self.out[ledger] if d.message.position not in refused.positions]
+
+    @precondition(lambda self: self.tokens and self.known)
+    @rule(partition=st.sampled_from(PARTITIONS), data=st.data())
+    def expire(self, partition: int, data: st.DataObject) -> None:
+        """Leases run out: the broker gives messages to somebody else, who works them off."""
+        ledger = self.live(partition)
+        mine = [d for d in self.out[ledger] if not d.gone and not d.record.settled] if ledger else []
+        if mine:
+            for delivery in data.draw(st.lists(st.sampled_from(mine), unique=True, max_size=3)):
+                delivery.gone = delivery.record.done = delivery.record.settled = True
+
+    # -- revoking and losing -------------------------------------------------------------------------------------
+
+    def fence(self, delivery: Delivery) -> None:
+        """Note that nothing that becomes of a delivery counts any more; it ends, unless its handler is at work."""
+        delivery.fenced = True
+        if delivery.state != "running":
+            delivery.end(None)
+
+    def of(self, ledger: Ledger) -> Iterator[Delivery]:
+        """Yield the deliveries of a ledger that have not ended."""
+        yield from [d for d in self.out[ledger] if d.state != "ended"]
+
+    @precondition(lambda self: any(not ledger.draining for ledger in self.live_ledgers()))
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def begin_revoke(self, partition: int) -> None:
+        """A revoke begins: what has not started is given back."""
+        ledger = self.live(partition)
+        if ledger is None or ledger.draining:
+            return
+        for delivery in self.of(ledger):
+            if delivery.state not in ("running", "publishing"):
+                delivery.end(RELEASED if self.tokens else None)
+        self.hand.begin_revoke(ledger)
+
+    @precondition(lambda self: any(ledger.draining for ledger in self.live_ledgers()))
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def end_revoke(self, partition: int) -> None:
+        """A revoke ends: what still runs becomes an orphan."""
+        ledger = self.live(partition)
+        if ledger is not None and ledger.draining:
+            self.fence_all(ledger)
+            self.hand.end_revoke(ledger)
+            del self.owners[partition]
+
+    @precondition(lambda self: self.owners)
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def lose(self, partition: int) -> None:
+        """A partition is lost."""
+        if (ledger := self.live(partition)) is not None:
+            self.fence_all(ledger)
+            self.session.lost([partition])
+            del self.owners[partition]
+
+    @rule(partition=st.sampled_from(PARTITIONS), elsewhere=st.integers(0, 2))
+    def assign(self, partition: int, elsewhere: int) -> None:
+        """A partition comes back, after another member has worked some of it off; or anew though it never went."""
+        if (ledger := self.live(partition)) is not None:
+            self.fence_all(ledger)
+        self.owners.pop(partition, None)
+        for record in [r for r in self.log[partition] if not r.settled][:elsewhere]:
+            record.done = record.settled = True
+            self.committed[partition] = max(self.committed[partition], record.offset + 1)
+        self.give(partition)
+
+    def fence_all(self, ledger: Ledger) -> None:
+        for delivery in self.of(ledger):
+            self.fence(delivery)
+        self.unheard.pop(ledger, None)
+
+    # -- invariants ----------------------------------------------------------------------------------------------
+
+    def naive_watermark(self, ledger: OffsetLedger) -> Any:
+        still_open = [d.message.position for d in self.out[ledger] if d.outcome is None]
+        return still_open[0] if still_open else self.position[int(str(ledger.partition))]
+
+    @invariant()
+    def l2_the_watermark_is_the_first_open_message(self) -> None:
+        """L2, L6: it is what a list says it is, and never goes back."""
+        for ledger in self.live_ledgers() if hasattr(self, "hand") else ():
+            if not isinstance(ledger, OffsetLedger):
+                continue
+            low = ledger.position_of(ledger.watermark())
+            assert low == self.naive_watermark(ledger)
+            assert low >= self.lows.get(ledger, 0)
+            self.lows[ledger] = low
+            assert ledger.span() == len([d for d in self.out[ledger] if d.message.position >= low])
+
+    @invariant()
+    def l4_the_ledger_says_what_became_of_each(self) -> None:
+        """L4: its bytes are the model's outcomes, and so are the bytes of the bodies that are open."""
+        for ledger in self.live_ledgers() if hasattr(self, "hand") else ():
+            outcomes = [OPEN if d.outcome is None else d.outcome for d in self.out[ledger]]
+            assert list(ledger.state) == outcomes[ledger.base :]
+            assert OPEN not in outcomes[: ledger.base]
+            still_open = sum(d.message.size for d in self.out[ledger] if d.outcome is None)
+            assert ledger.open_bytes() == still_open
+            ended = isinstance(ledger, OffsetLedger) and ledger.committed == ledger.end
+            assert ledger.clean == (
+                (ended or self.tokens) and not (outcomes if self.tokens else still_open_count(outcomes))
+            )
+
+    @invariant()
+    def s3_a_key_is_open_while_it_has_messages(self) -> None:
+        """S3, S5: lanes are the keys of what is queued or started, orphans of the partition included."""
+        for ledger in self.live_ledgers() if hasattr(self, "hand") else ():
+            wanted = {
+                d.lane
+                for d in self.known.values()
+                if d.state != "ended"
+                and d.lane is not None
+                and (d.ledger is ledger or (d.fenced and d.message.partition == ledger.partition))
+            }
+            assert set(ledger.lanes) == wanted
+
+    @invariant()
+    def s4_ready_is_what_may_start(self) -> None:
+        """S4: the heads of keys and what has no key, all of them and nothing else, each once."""
+        if not hasattr(self, "hand"):
+            return
+        taken: set[Any] = {
+            (d.message.partition, d.lane)
+            for d in self.known.values()
+            if d.state in ("running", "publishing", "parked", "held")
+        }
+        wanted: list[Message[Any]] = []
+        for ledger in self.live_ledgers():
+            for delivery in self.of(ledger):
+                lane = (delivery.message.partition, delivery.lane)
+                if delivery.state == "queued" and (delivery.lane is None or lane not in taken):
+                    wanted.append(delivery.message)
+                    taken.add(lane)
+        ready = self.engine.scheduler.ready
+        assert len(ready) == len(set(ready))
+        assert set(ready) == set(wanted)
+
+    @invariant()
+    def in_flight_is_counted_right(self) -> None:
+        """E1: every message that was taken in leaves once."""
+        if hasattr(self, "hand"):
+            assert self.stats.in_flight == sum(d.counted and d.state != "ended" for d in self.known.values())
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def work_everything_off(self) -> None:
+        if self.hand.settling:
+            self.end_settling(executed=True, heard=True)
+        for partition in PARTITIONS:
+            self.assign(partition, 0)
+            self.deliver(partition, None)
+        for _ in range(10_000):
+            if self.hand.pool.running:
+                self.hand.pool.go(self.running()[0])
+            elif self.engine.publisher.jobs:
+                self.settle_job(self.jobs()[0], None)
+            elif self.engine.scheduler.ready:
+                self.wake()
+            else:
+                break
+        assert self.stats.in_flight == 0
+        for _ in range(2):
+            self.begin_to_settle(renew=False)
+            if self.hand.settling:
+                self.end_settling(executed=True, heard=True)
+        assert [r for log in self.log.values() for r in log if not r.settled] == []
+        assert all(ledger.clean for ledger in self.live_ledgers())
+        assert not self.engine.scheduler._orphans
+
+
+def still_open_count(outcomes: list[int]) -> int:
+    return outcomes.count(OPEN)
+
+
+TestCore = pytest.mark.filterwarnings("ignore")(Core.TestCase)
+TestCore.settings = hypothesis.settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+ENGINE = Path(ledger_module.__file__).parent
+LETTER = re.compile(r"^- ([A-Z]\d+)\. ", re.MULTILINE)
+
+
+def invariants() -> dict[str, str]:
+    """Return the module of each invariant that a docstring in the engine gives a letter."""
+    return {
+        letter: path.stem
+        for path in sorted(ENGINE.glob("*.py"))
+        for letter in LETTER.findall(path.read_text())
+    }
+
+
+def test_every_invariant_has_a_check() -> None:
+    """The letters in the docstrings of ledger and scheduler are named by a check here, and no other of theirs."""
+    named = set(re.findall(r"\b[LS]\d+\b", Path(__file__).read_text()))
+    assert named == {letter for letter, module in invariants().items() if module in ("ledger", "scheduler")}
+
+
+def test_what_waits_behind_an_orphan_can_be_taken_away_too() -> None:
+    """S1, L1: a refused message that waits behind one refused earlier is dropped, not run once that has ended."""
+    core = Core()
+    core.start("individual", "key", True)
+    core.fetch(0, [("a", 0), ("a", 0), ("b", 0)])
+    core.wake()
+    first, second, _ = core.known.values()
+    for delivery in (first, second):
+        delivery.gone = delivery.record.done = delivery.record.settled = True
+        core.begin_to_settle(renew=True)
+        core.end_settling(executed=True, heard=True)
+        core.in_flight_is_counted_right()
+        core.s3_a_key_is_open_while_it_has_messages()
+    (slot,) = core.running()
+    core.hand.pool.go(slot)
+    assert second.state == "ended"
+    core.teardown()
