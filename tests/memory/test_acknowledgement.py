@@ -125,6 +125,7 @@ async def test_individual_settles_each_message_by_itself() -> None:
         assert [record.value for record in broker.settled("orders")] == [b"1", b"3"]
         assert [record.value for record in broker.pending("orders")] == [b"0", b"4"]
         assert await reader.values() == [b"2"]
+        assert broker.dead_letters("orders") == []
     assert [record.value for record in broker.waiting("orders")] == [b"0", b"2", b"4"]
     assert broker.committed("orders") == 0
 

@@ -46,6 +46,25 @@ async def test_max_bytes_is_a_hint() -> None:
             assert [m.size for m in await reader.fetch(max_bytes=20)] == [10, 10]
 
 
+async def test_max_bytes_is_for_all_partitions_together() -> None:
+    """What one partition brought leaves less for the next."""
+    broker = MemoryBroker(partitions=3)
+    for _ in range(6):
+        broker.publish("orders", b"x" * 10)
+    async with reading(broker, ack="cumulative") as reader:
+        assert len(await reader.fetch(max_bytes=20)) == 2
+        assert len(await reader.fetch(max_bytes=30)) == 3
+
+
+async def test_partitions_of_one_queue_take_turns() -> None:
+    """A busy partition does not keep the members of a shared queue from the others."""
+    broker = MemoryBroker(partitions=3)
+    for _ in range(9):
+        broker.publish("orders", b"")
+    async with reading(broker) as reader:
+        assert {(await reader.fetch(1))[0].id.split("-")[1] for _ in range(3)} == {"0", "1", "2"}
+
+
 async def test_max_bytes_holds_for_what_comes_back() -> None:
     """Messages delivered again are bounded like new ones."""
     broker = MemoryBroker()
@@ -72,10 +91,12 @@ async def test_a_publish_wakes_a_waiting_fetch() -> None:
 
 async def test_a_fetch_waits_no_longer_than_it_should() -> None:
     """An empty topic gives an empty fetch after ``wait`` seconds."""
-    async with reading(MemoryBroker()) as reader:
+    broker = MemoryBroker()
+    async with reading(broker) as reader:
         start = anyio.current_time()
         assert await reader.fetch(wait=0.05) == []
         assert 0.05 <= anyio.current_time() - start < 5
+    assert not broker.topic("orders").sleepers
 
 
 async def test_an_empty_room_brings_nothing_and_waits() -> None:
@@ -145,6 +166,17 @@ async def test_aclose_ends_a_waiting_fetch_and_may_be_called_twice() -> None:
     assert not broker.topic("orders").sleepers
 
 
+async def test_aclose_ends_a_fetch_that_waits_during_a_stop() -> None:
+    """The last fetch of a drain does not hold up the end."""
+    broker = MemoryBroker()
+    async with reading(broker) as reader, anyio.create_task_group() as group:
+        await reader.subscription.stop_fetching()
+        with anyio.fail_after(5):
+            group.start_soon(expect_nothing, reader)
+            await asleep(broker)
+            await reader.subscription.aclose()
+
+
 async def expect_nothing(reader: Reader) -> None:
     """Wait for messages that do not come."""
     assert await reader.fetch(wait=LONG) == []
@@ -158,6 +190,29 @@ async def test_a_lease_that_runs_out_wakes_a_waiting_fetch() -> None:
         await slow.fetch()
         with anyio.fail_after(5):
             assert await quick.values(wait=LONG) == [b"0"]
+
+
+async def test_an_expired_lease_that_another_reader_notices_wakes_a_waiting_fetch() -> None:
+    """Whoever sweeps first tells the others, whose own sleep may end later."""
+    broker = MemoryBroker(clock=(clock := ManualClock()))
+    async with (
+        reading(broker, lease_seconds=10) as slow,
+        reading(broker, lease_seconds=10) as quick,
+        anyio.create_task_group() as group,
+    ):
+        received: list[bytes] = []
+
+        async def fetch() -> None:
+            received.extend(await quick.values(wait=LONG))
+
+        fill(broker, 1)
+        await slow.fetch()
+        group.start_soon(fetch)
+        await asleep(broker)
+        clock.now += 10
+        with anyio.fail_after(5):
+            assert await slow.settle() == []
+            await eventually(lambda: received == [b"0"], "it has the message")
 
 
 async def test_a_release_wakes_a_waiting_fetch() -> None:

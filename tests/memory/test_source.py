@@ -135,12 +135,13 @@ def strip(backlog: Backlog) -> tuple[int | None, int | None, float | None]:
 
 async def test_the_backlog_by_partition() -> None:
     """Where partitions are split each has its own figures, and they add up; a shared queue has none."""
-    broker = MemoryBroker(partitions=2, clock=ManualClock())
+    broker = MemoryBroker(partitions=2, clock=(clock := ManualClock()))
     fill(broker, 1, partition=0)
+    clock.now += 2
     fill(broker, 3, partition=1)
     split = await MemoryConsumer("orders", broker=broker, ack="cumulative").inspect().backlog()
-    assert split.by_partition == {0: Backlog(1, 0, 0.0), 1: Backlog(3, 0, 0.0)}
-    assert strip(split) == (4, 0, 0.0)
+    assert split.by_partition == {0: Backlog(1, 0, 2.0), 1: Backlog(3, 0, 0.0)}
+    assert strip(split) == (4, 0, 2.0)
     assert (await MemoryConsumer("orders", broker=broker).inspect().backlog()).by_partition == {}
 
 
@@ -178,6 +179,7 @@ async def test_dead_letters_have_a_natural_place() -> None:
     subscription = await dead.subscribe(owner)
     (chunk,) = await subscription.fetch({0: 1}, 1, 100, 0)
     assert chunk.messages[0].raw == b"dead"
+    assert len(broker.topic("orders.dlq").logs) == 1
     await subscription.aclose()
 
 

@@ -57,6 +57,18 @@ async def test_only_what_every_group_has_settled_is_forgotten(ack: str) -> None:
         assert len(await late.fetch()) == len(broker.records("orders"))
 
 
+async def test_some_of_what_is_settled_is_kept_for_new_groups() -> None:
+    """The last ``retention`` settled records stay, and a partition is looked at when it has twice as many."""
+    broker = MemoryBroker(retention=10)
+    fill(broker, 20)
+    async with reading(broker, ack="cumulative") as reader:
+        await reader.fetch()
+        await reader.settle(through=20)
+        assert len(broker.records("orders")) == 20
+        fill(broker, 1)
+        assert [record.offset for record in broker.records("orders")] == list(range(10, 21))
+
+
 def test_what_no_group_reads_is_kept() -> None:
     """Messages published before the first worker starts are all there."""
     broker = MemoryBroker(retention=10)

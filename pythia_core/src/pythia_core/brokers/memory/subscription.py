@@ -46,14 +46,16 @@ class MemorySubscription(Subscription):
             raise SubscriptionLost(f"{self.member.name} was closed: subscribe again")
         await anyio.lowlevel.checkpoint()
         deadline = anyio.current_time() + wait
-        stopped = self._stopped
+        before = self._stopped, dict(self.member.held)
         while True:
             await self._broker.before("fetch", self._topic.name)
             await self._keep_membership()
             chunks = self._take(room, limit, max_bytes)
             left = deadline - anyio.current_time()
-            if chunks or left <= 0 or self._closed or self._stopped is not stopped:
-                return chunks
+            if chunks or left <= 0 or self._closed or before != (self._stopped, self.member.held):
+                return (
+                    chunks  # if what we hold has changed, the room we were given is not what we have room for
+                )
             await self._sleep(left)
 
     def _take(self, room: Mapping[Partition, int], limit: int, max_bytes: int) -> list[Chunk]:
@@ -101,5 +103,4 @@ class MemorySubscription(Subscription):
         """Leave the group: what was not settled is delivered to others. A waiting fetch returns."""
         if not self._closed:
             self._closed = self._stopped = True
-            self._group.leave(self.member, self._broker.clock())
-            self._topic.wake()
+            self._group.leave(self.member, self._broker.clock())  # which wakes all who sleep on the topic
