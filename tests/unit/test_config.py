@@ -134,11 +134,12 @@ def test_every_setting_can_be_said_everywhere(name: str) -> None:
     )
     group, _, short = name.rpartition(".")
     header = f"[worker.{group}]" if group else "[worker]"
-    for options in (
+    places: list[dict[str, Any]] = [
         {"environ": {field.variable: text}},
         {"overrides": {name: text}},
         {"toml": f'{header}\n{short} = "{text}"\n'},
-    ):
+    ]
+    for options in places:
         found = resolved(**options)
         assert found.origin[name] != "default"
         assert str(found.value(name)).lower() == text

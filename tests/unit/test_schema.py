@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 CANARY = "canary-5f2c"
 
 
+def _is_url(instance: object, attribute: object, value: str | None) -> None:
+    if value is not None and "://" not in value:
+        raise ValueError(f"{value} is no URL")
+
+
 @attrs.frozen(kw_only=True)
 class Consumer:
     stream: str
     block: float = 0.5
     start: Literal["first", "last"] = "first"
     password: Secret | None = None
-    url: str | None = attrs.field(default=None)
-    _hidden: int = attrs.field(default=1)
+    url: str | None = attrs.field(default=None, validator=_is_url)
+    _hidden: int = attrs.field(default=1, alias="hidden")
     count: int = attrs.field(default=1, init=False)
-
-    @url.validator
-    def _check(self, attribute: "attrs.Attribute[str]", value: str | None) -> None:
-        if value is not None and "://" not in value:
-            raise ValueError(f"{value} is no URL")
 
 
 class Plain:

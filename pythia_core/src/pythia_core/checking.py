@@ -98,7 +98,8 @@ def _check_worker(kind: type[Worker[Any]], plan: Plan, registry: Registry) -> It
     for look in (_reading, _work, _writing, _dead_lettering, _stopping):
         yield from look(runtime)
     yield from _memory(runtime, plan)
-    yield from (("warning", text) for text in runtime.resolved.warnings)
+    for text in runtime.resolved.warnings:
+        yield "warning", text
     if plan.connect:
         yield from anyio.run(_connect, runtime, backend="asyncio")
 

@@ -59,11 +59,11 @@ class Codec(Protocol):
         """The media type of what it encodes."""
         ...
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: Any, /) -> bytes:
         """Return the value as bytes."""
         ...
 
-    def decode(self, raw: bytes) -> Any:
+    def decode(self, raw: bytes, /) -> Any:
         """Return the value that the bytes stand for."""
         ...
 
@@ -222,7 +222,9 @@ class Typed:
 
 
 def _as_tuple(codecs: Iterable[Codec]) -> tuple[Codec, ...]:
-    return tuple(codecs)
+    if found := tuple(codecs):
+        return found
+    raise ConfigError("ByContentType needs at least one codec to choose from, such as [JSON]")
 
 
 @attrs.frozen
@@ -238,11 +240,6 @@ class ByContentType:
     """
 
     allowed: tuple[Codec, ...] = attrs.field(converter=_as_tuple)
-
-    @allowed.validator
-    def _check(self, attribute: attrs.Attribute[Any], value: tuple[Codec, ...]) -> None:
-        if not value:
-            raise ConfigError("ByContentType needs at least one codec to choose from, such as [JSON]")
 
     @property
     def name(self) -> str:
@@ -290,4 +287,12 @@ def message_decoder(codec: Codec) -> Callable[[Message[Any]], Any]:
     """
     if isinstance(codec, ByContentType):
         return lambda message: decode(message.raw, codec.choose(message.headers.get("content-type")))
-    return lambda message: decode(message.raw, codec)
+    take = codec.decode
+
+    def decode_message(message: Message[Any]) -> Any:
+        try:
+            return take(message.raw)  # not by decode(): a call for each message is worth saving
+        except Exception:
+            return decode(message.raw, codec)  # which raises again, as what it should be
+
+    return decode_message

@@ -205,21 +205,21 @@ def configure(
     """
     environ = os.environ if environ is None else environ
     provisional = level is None and format is None
-    level = level or _choice(environ, "PYTHIA_LOG_LEVEL", LEVELS)
-    format = format or _choice(environ, "PYTHIA_LOG_FORMAT", FORMATS)
+    shown = (level or _choice(environ, "PYTHIA_LOG_LEVEL", LEVELS)).upper()
+    chosen: Format = format or _choice(environ, "PYTHIA_LOG_FORMAT", FORMATS)
     root = logging.getLogger()
     ours = [handler for handler in root.handlers if isinstance(handler, SafeHandler)]
     made = None
     if len(ours) < len(root.handlers):
         for name in OWN:
-            logging.getLogger(name).setLevel(level.upper())
+            logging.getLogger(name).setLevel(shown)
     else:
         for handler in ours:
             root.removeHandler(handler)
-        made = _handler(format, who, stream, environ)
+        made = _handler(chosen, who, stream, environ)
         made.provisional = provisional
         root.addHandler(made)
-        root.setLevel(level.upper())
+        root.setLevel(shown)
     if not provisional:
         _say_early()
     return made
