@@ -16,25 +16,19 @@ from tests.plugins.conftest import TOY
 SOURCE = str(Path(pythia_core.__file__ or "").parents[1])
 
 
-def install(source: Path, target: Path) -> None:
-    """Install with pip, or with uv where an environment has no pip."""
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if importlib.util.find_spec("pip"):
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--disable-pip-version-check",
-        ]
-    else:
-        assert uv, "neither pip nor uv is here to install with"
-        command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
-    done = subprocess.run(
-        [*command, "--target", str(target), str(source)], check=False, capture_output=True, text=True
-    )
+def install(source: Path, target: Path, scratch: Path) -> None:
+    """Install with pip: this environment's, or where there is none (uv makes them so) that of a fresh one."""
+    python = sys.executable
+    if importlib.util.find_spec("pip") is None:
+        run(python, "-m", "venv", str(scratch))
+        python = str(scratch / "bin" / "python")
+    options = ["--quiet", "--no-deps", "--disable-pip-version-check"]
+    run(python, "-m", "pip", "install", *options, "--target", str(target), str(source))
+
+
+def run(*command: str) -> None:
+    """Run a command that must succeed."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -43,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the toy from a copy of its folder, since installers leave things behind, and return where."""
     folder, target = tmp_path_factory.mktemp("toy") / "toy", tmp_path_factory.mktemp("site")
     shutil.copytree(TOY, folder)
-    install(folder, target)
+    install(folder, target, tmp_path_factory.mktemp("scratch") / "venv")
     return target
 
 
