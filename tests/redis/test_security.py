@@ -32,9 +32,7 @@ def add_user(client: redis.Redis) -> Iterator[Callable[..., None]]:
     """Add an ACL user, for this test alone."""
     users: list[str] = []
 
-    def add_user(
-        name: str, commands: Sequence[str], *, password: str = CANARY, keys: str = "~events*"
-    ) -> None:
+    def add_user(name: str, commands: str, *, password: str = CANARY, keys: str = "~events*") -> None:
         users.append(name)
         client.execute_command("ACL", "SETUSER", name, "reset", "on", f">{password}", keys, *commands.split())  # type: ignore[no-untyped-call]
 
