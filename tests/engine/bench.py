@@ -47,6 +47,21 @@ class Bench:
         """The dead letters."""
         return self.broker.dead_letters("orders")
 
+    @property
+    def writing(self) -> bool:
+        """True while an output or a dead letter is on its way."""
+        return hasattr(self.engine, "publisher") and bool(self.engine.publisher.jobs)
+
+    @property
+    def held(self) -> bool:
+        """True once a message has stopped its partition."""
+        return hasattr(self.engine, "disposition") and bool(self.engine.disposition.held)
+
+    @property
+    def parked(self) -> int:
+        """How many messages are parked."""
+        return len(self.engine.parking) if hasattr(self.engine, "parking") else 0
+
     async def until(self, condition: Callable[[], object], what: str, *, seconds: float = 10) -> None:
         """Wait for a condition."""
         await eventually(condition, what, seconds=seconds)

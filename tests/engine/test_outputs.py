@@ -1,0 +1,152 @@
+"""What handlers return is written, and a message is settled only when all of it is confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
+from pythia_core.contracts import Message, Output
+from pythia_core.errors import Retry, WriteError
+from tests.engine.bench import Seen, running
+
+
+@asynccontextmanager
+async def producers(broker: MemoryBroker, *topics: str) -> AsyncIterator[list[MemoryProducer]]:
+    """Open sinks for these topics."""
+    sinks = [MemoryProducer(topic, broker=broker) for topic in topics]
+    for sink in sinks:
+        await sink.open()
+    yield sinks
+
+
+def written(broker: MemoryBroker, topic: str) -> list[bytes]:
+    """Return the bodies in a topic."""
+    return [record.value for record in broker.records(topic)]
+
+
+async def echo(message: Message[Any]) -> bytes:
+    """Return the body."""
+    return message.raw
+
+
+async def test_what_a_handler_returns_goes_to_the_workers_sink() -> None:
+    """Each value once."""
+    broker = MemoryBroker()
+    async with producers(broker, "out") as (out,), running(echo, b"1", b"2", broker=broker, sink=out) as bench:
+        await bench.until_settled(2)
+        assert sorted(written(broker, "out")) == [b"1", b"2"]
+        assert bench.engine.stats.outputs == 2
+
+
+async def test_without_a_sink_what_is_returned_is_dropped() -> None:
+    """The message is done all the same."""
+    async with running(echo, b"1") as bench:
+        await bench.until_settled(1)
+        assert bench.engine.stats.outputs == 0
+
+
+async def test_a_message_is_unsettled_until_its_output_is_confirmed_and_its_worker_is_free() -> None:
+    """One worker runs the next message while the output of the first is still on its way."""
+    broker, seen = MemoryBroker(), Seen(echo)
+    broker.hold("write", confirm := anyio.Event())
+    async with producers(broker, "out") as (out,):
+        async with running(seen, b"1", b"2", broker=broker, sink=out, max_concurrent_tasks=1) as bench:
+            await bench.until(lambda: len(seen) == 2, "both have run")
+            await anyio.wait_all_tasks_blocked()
+            assert (bench.settled, bench.engine.stats.in_flight) == ([], 2)
+            confirm.set()
+            await bench.until_settled(2)
+
+
+async def test_the_key_stays_closed_until_the_output_is_confirmed() -> None:
+    """The next message of the key starts only then."""
+    broker, seen = MemoryBroker(), Seen(echo)
+    broker.hold("write", confirm := anyio.Event())
+    async with producers(broker, "out") as (out,):
+        options: dict[str, Any] = {"keys": ["a", "a"], "order": "key"}
+        async with running(seen, b"1", b"2", broker=broker, sink=out, **options) as bench:
+            await bench.until(lambda: bench.writing, "an output is on its way")
+            await anyio.wait_all_tasks_blocked()
+            assert seen == [b"1"]
+            confirm.set()
+            await bench.until_settled(2)
+            assert written(broker, "out") == [b"1", b"2"]
+
+
+async def test_a_failed_branch_is_retried_alone() -> None:
+    """The sink that confirmed gets nothing twice, and the handler is not run again."""
+    broker = MemoryBroker()
+    broker.fail_next("write", topic="bad", times=2)
+    async with producers(broker, "good", "bad") as (good, bad):
+
+        async def fan_out(message: Message[Any]) -> list[Output]:
+            return [Output(good, message.raw), Output(bad, message.raw, key="k", headers={"h": "v"})]
+
+        seen = Seen(fan_out)
+        async with running(seen, b"1", broker=broker) as bench:
+            await bench.until(lambda: written(broker, "good"), "one branch is written")
+            assert bench.settled == []
+            await bench.until_settled(1)
+            assert (seen, written(broker, "good"), written(broker, "bad")) == ([b"1"], [b"1"], [b"1"])
+            (record,) = broker.records("bad")
+            assert (record.key, record.headers["h"]) == ("k", "v")
+
+
+async def test_a_failed_output_holds_back_later_ones_of_its_key_only() -> None:
+    """P3: order per key holds through failures; other keys are written at once."""
+    broker = MemoryBroker()
+    broker.fail_indexes({0: WriteError("busy")}, times=2)
+    async with producers(broker, "out") as (out,):
+
+        async def handler(message: Message[Any]) -> Output:
+            return Output(None, message.raw, key=message.raw[:1].decode())
+
+        bodies = [b"a1", b"b1", b"a2", b"b2", b"a3"]
+        async with running(handler, *bodies, broker=broker, sink=out, max_concurrent_tasks=1) as bench:
+            await bench.until_settled(5)
+        values = written(broker, "out")
+        assert [v for v in values if v[:1] == b"a"] == [b"a1", b"a2", b"a3"]
+        assert [v for v in values if v[:1] == b"b"] == [b"b1", b"b2"]
+
+
+async def test_an_output_that_can_never_be_written_is_the_messages_failure() -> None:
+    """P4: it ends as a dead letter that says so."""
+    broker = MemoryBroker()
+    broker.fail_indexes({0: WriteError("too large", permanent=True)}, times=3, topic="out")
+    async with producers(broker, "out") as (out,), running(echo, b"1", broker=broker, sink=out) as bench:
+        await bench.until_settled(1)
+        assert bench.dead[0].headers["pythia-error-message"] == "too large"
+
+
+async def test_a_sink_may_be_used_inside_the_handler_too() -> None:
+    """``await sink.send(x)`` raises what goes wrong, and that is the message's failure like any other."""
+    broker = MemoryBroker()
+    broker.fail_next("write")
+    async with producers(broker, "out") as (out,):
+
+        async def handler(message: Message[Any]) -> None:
+            await out.send(message.raw)
+
+        async with running(handler, b"1", broker=broker) as bench:
+            await bench.until_settled(1)
+            assert written(broker, "out") == [b"1"]
+            assert bench.engine.stats.failures == 1
+
+
+async def test_a_result_of_a_failed_attempt_is_not_written() -> None:
+    """Only the attempt that returns has outputs."""
+    broker = MemoryBroker()
+    async with producers(broker, "out") as (out,):
+
+        async def handler(message: Message[Any]) -> bytes:
+            if message.attempt == 1:
+                raise Retry(0.0)
+            return message.raw
+
+        async with running(handler, b"1", broker=broker, sink=out) as bench:
+            await bench.until_settled(1)
+            assert written(broker, "out") == [b"1"]
