@@ -22,7 +22,7 @@ CANARY = "hunter2"
 # What they need, as the plugin's README shows it.
 CONSUMER = (
     "+xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xack +xpending +xinfo|consumers "
-    "+evalsha +eval +client|setname +client|id +client|unblock +select"
+    "+evalsha +eval +client|setname +client|id +client|unblock +time +select"
 )
 PRODUCER = "+xadd +type +ping +multi +exec +client|setname +select"
 

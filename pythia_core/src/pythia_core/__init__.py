@@ -25,6 +25,7 @@ from pythia_core.codecs import (
 )
 from pythia_core.contracts import (
     NO_HEADERS,
+    UNDECODED,
     Admission,
     Assignment,
     Backlog,
@@ -89,6 +90,7 @@ __all__ = [
     "NO_HEADERS",
     "STRICT_JSON",
     "TEXT",
+    "UNDECODED",
     "UNSET",
     "Admission",
     "Assignment",

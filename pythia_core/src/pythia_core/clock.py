@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import sniffio
-
 Clock = Callable[[], float]
 
 
@@ -17,10 +15,11 @@ def loop_clock() -> Clock:
     It reads the same seconds as ``anyio.current_time()``, which looks up its backend at every call and costs about
     1 microsecond; asyncio's own default is ``time.monotonic``, which costs 0.04.
     """
-    if sniffio.current_async_library() == "trio":
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
         import trio
 
         return trio.current_time
-    loop = asyncio.get_running_loop()
     standard = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
     return time.monotonic if standard else loop.time

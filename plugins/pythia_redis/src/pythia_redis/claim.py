@@ -10,7 +10,7 @@ All of it is asked for between two reads, on the connection that reads, one boun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import anyio
@@ -36,7 +36,7 @@ class Claims:
         held: ids handed over and not settled: those are running here, whoever's they are by now.
     """
 
-    def __init__(self, wire: Wire, group: Group, held: set[str]) -> None:
+    def __init__(self, wire: Wire, group: Group, held: Mapping[str, float]) -> None:
         self._wire = wire
         self._group = group
         self._held = held

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from pythia_core import JSON, NO_HEADERS, Headers, HeaderValue, Message, Output
+from pythia_core import JSON, NO_HEADERS, UNDECODED, Headers, HeaderValue, Message, Output
 
 BODY: Final = b"body"
 FOREIGN_BODY: Final = b"data"
@@ -39,6 +39,7 @@ class RedisMessage(Message[Any]):
         self.raw = raw = fields[1] if fields[0] == b"body" else _foreign_body(fields)
         self.size = len(raw)
         self.deliveries = deliveries
+        self._body = UNDECODED
 
     @property
     def id(self) -> str:  # type: ignore[override]

@@ -57,7 +57,7 @@ class RedisSubscription(Subscription):
         self._reader = Wire(address, name=f"{group.consumer}/read", identify=True)
         self._commands = Wire(address, name=f"{group.consumer}/settle")
         self._assignment = Assignment(next(_assignments))
-        self._held: set[str] = set()
+        self._held: dict[str, float] = {}  # the server's time in ms when it was surely ours, or 0
         self._claims = Claims(self._reader, group, self._held)
         self._outage = group.lease_ms / 3000
         self._failing_since: float | None = None
@@ -129,18 +129,23 @@ class RedisSubscription(Subscription):
         group, block = self._group, int(wait * 1000)
         command = ("XREADGROUP", "GROUP", group.name, group.consumer, "COUNT", limit)
         waiting = ("BLOCK", block) if block else ()  # BLOCK 0 is for ever
-        answer = await self._reader.call(
-            *(*command, *waiting, "STREAMS", group.stream, ">"), seconds=wait + SECONDS
-        )
+        read = (*command, *waiting, "STREAMS", group.stream, ">")
+        answer, time = await self._reader.pipeline([read, ("TIME",)], seconds=wait + SECONDS)
+        if isinstance(answer, Exception):
+            raise answer
         if not answer:
             self._claims.after_empty_read()
             return ()
-        return list(map(RedisMessage, answer[0][1]))
+        messages = list(map(RedisMessage, answer[0][1]))
+        since = int(time[0]) * 1000.0 if isinstance(time, list) else 0.0  # an account may lack permission for TIME
+        self._held.update(dict.fromkeys([message.position for message in messages], since))
+        return messages
 
     def _hand_over(self, messages: Sequence[RedisMessage]) -> Sequence[Chunk]:
         if not messages:
             return ()
-        self._held.update([message.position for message in messages])
+        for message in messages if messages[0].position not in self._held else ():
+            self._held[message.position] = 0.0
         sample = messages[:: len(messages) // MEAN_OF + 1]
         self._mean_size = sum(message.size for message in sample) / len(sample) or 1.0
         return (Chunk(PARTITION, messages),)

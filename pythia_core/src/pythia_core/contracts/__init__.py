@@ -1,6 +1,15 @@
 """The contracts: what plugins implement and what the engine promises them. Read this folder and you know the design."""
 
-from pythia_core.contracts.message import NO_HEADERS, Body, Headers, HeaderValue, Message, Partition, Position
+from pythia_core.contracts.message import (
+    NO_HEADERS,
+    UNDECODED,
+    Body,
+    Headers,
+    HeaderValue,
+    Message,
+    Partition,
+    Position,
+)
 from pythia_core.contracts.middleware import Admission, Handler, Middleware, Phase
 from pythia_core.contracts.resource import Resource
 from pythia_core.contracts.scaling import (
@@ -17,6 +26,7 @@ from pythia_core.contracts.telemetry import Telemetry
 
 __all__ = [
     "NO_HEADERS",
+    "UNDECODED",
     "Admission",
     "Assignment",
     "Backlog",

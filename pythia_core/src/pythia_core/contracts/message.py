@@ -7,7 +7,7 @@ read their native record lazily: what nobody looks at costs nothing.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from pythia_core.engine.ledger import Ledger
@@ -50,6 +50,7 @@ class Headers(Mapping[str, HeaderValue]):
 
 
 NO_HEADERS = Headers()
+UNDECODED: Final = object()  # stands for a body that nobody has looked at yet
 
 
 class Message(Generic[Body]):
@@ -90,7 +91,6 @@ class Message(Generic[Body]):
     _lane: Hashable
     _next: Message[Any] | None  # the message that waits behind this one for its key, if any
     _failure: Failure
-    _body: Body
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class Message(Generic[Body]):
         self.partition = partition
         self.position = position
         self.deliveries = deliveries
+        self._body: Any = UNDECODED
 
     @property
     def body(self) -> Body:
@@ -122,10 +123,13 @@ class Message(Generic[Body]):
             DecodeError: if it cannot be decoded; left to itself this dead-letters the message.
         """
         try:
-            return self._body
-        except AttributeError:
-            pass
-        self._body = body = self._ledger.decode(self)
+            body = self._body
+        except (
+            AttributeError
+        ):  # a subclass with an __init__ of its own need not set it, but it saves a fifth of a us
+            body = UNDECODED
+        if body is UNDECODED:
+            body = self._body = self._ledger.decode(self)
         return body  # type: ignore[no-any-return]
 
     @property

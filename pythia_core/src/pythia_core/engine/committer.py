@@ -60,6 +60,7 @@ class Committer:
         self._renew_every = capabilities.lease_seconds / 3 if capabilities.lease_seconds else None
         self._renew_at = clock() + (self._renew_every or 0.0)
         self._due = clock() + interval
+        self._idle_due: float | None = None  # when an idle moment has lasted long enough
         self._earlier = anyio.Event()
         self._passed = anyio.Event()
         self._begun = 0
@@ -77,18 +78,27 @@ class Committer:
             self._earlier.set()
 
     def idle(self) -> None:
-        """Settle shortly, since there is nothing else to do."""
-        if self.dirty:
-            self.soon(IDLE_GRACE)
+        """Settle shortly, unless something comes up by then."""
+        if self.dirty and self._idle_due is None:
+            self._idle_due = self._clock() + IDLE_GRACE
+            self._earlier.set()
+
+    def busy(self) -> None:
+        """Go back to settling by the clock and by number."""
+        self._idle_due = None
 
     async def run(self) -> None:
         """Settle whenever it is due, until cancelled."""
         while True:
-            while (rest := self._due - self._clock()) > 0:
+            while (rest := self._rest()) > 0:
                 self._earlier = anyio.Event()
                 with anyio.move_on_after(rest):
                     await self._earlier.wait()
             await self._pass()
+
+    def _rest(self) -> float:
+        due = self._due if self._idle_due is None else min(self._due, self._idle_due)
+        return due - self._clock()
 
     async def flush(self, deadline: float) -> bool:
         """Wait until everything finished by now is settled; return False if that did not come by ``deadline``."""
@@ -98,13 +108,15 @@ class Committer:
                 return False
             if self._begun < wanted:
                 self.soon()
-            self._passed = anyio.Event()
+            if self._passed.is_set():  # else another flush waits for it too
+                self._passed = anyio.Event()
             with anyio.move_on_after(deadline - self._clock()):
                 await self._passed.wait()
         return True
 
     async def _pass(self) -> None:
         self._begun = number = self._begun + 1
+        self._idle_due = None
         now = self._clock()
         renew = self._renew_every is not None and now >= self._renew_at
         self._due = now + (min(self._interval, self._renew_every) if self._renew_every else self._interval)

@@ -30,7 +30,11 @@ from typing import Any
 from pythia_core.contracts.message import Message, Partition, Position
 from pythia_core.contracts.settlement import Assignment, Settlement
 
-OPEN, DONE, REJECTED, RELEASED = range(4)
+OPEN, DONE, REJECTED, RELEASED, SETTLED = range(5)
+FINISHED = bytes((DONE, REJECTED, RELEASED, SETTLED))
+SPARSE = (
+    1024  # settled messages among open ones before they are taken out: it means numbering the others anew
+)
 COMPACT = (
     8192  # bytes of finished head before they are dropped: a memmove of 8 KiB costs less than a microsecond
 )
@@ -45,6 +49,7 @@ def _mask(*states: int) -> bytes:
     return bytes(1 if state in states else 0 for state in range(256))
 
 
+IS_UNSETTLED = _mask(OPEN, DONE, REJECTED, RELEASED)
 IS_OPEN, IS_DONE, IS_REJECTED, IS_RELEASED = (_mask(state) for state in (OPEN, DONE, REJECTED, RELEASED))
 
 
@@ -242,8 +247,8 @@ class OffsetLedger(Ledger):
 class TokenLedger(Ledger):
     """For sources that acknowledge each message, or both ways.
 
-    It keeps the messages themselves, since it has to name their positions. Whatever is settled leaves it, so a message
-    that stays open for long keeps nothing behind it; the rest is numbered anew, which only the messages know of.
+    It keeps the messages themselves, since it has to name their positions. A message that stays open for long keeps few
+    behind it: what is settled leaves at once at the head, and from the middle when there is much of it.
     """
 
     __slots__ = ("_both", "_entries", "_offered")
@@ -270,17 +275,18 @@ class TokenLedger(Ledger):
         if self.closed:
             return None
         self._offered = state = bytes(self.state)
-        prefix = len(state) - len(state.lstrip(bytes((DONE,)))) if self._both else 0
+        prefix = len(state) - len(state.lstrip(bytes((DONE, SETTLED)))) if self._both else 0
+        done = state.find(DONE, 0, prefix) >= 0
         made = Settlement(
             self.partition,
             self.assignment.id,
-            through=self._entries[prefix - 1].position if prefix else None,
+            through=self._entries[prefix - 1].position if done else None,
             beyond=self._positions(state, IS_DONE, prefix),
             released=self._positions(state, IS_RELEASED),
             rejected=self._positions(state, IS_REJECTED),
             renewed=self._positions(state, IS_OPEN) if renew else (),
         )
-        return made if prefix or made.beyond or made.released or made.rejected or made.renewed else None
+        return made if done or made.beyond or made.released or made.rejected or made.renewed else None
 
     def _positions(self, state: bytes, table: bytes, start: int = 0) -> tuple[Position, ...]:
         if not state.translate(table).count(1, start):
@@ -289,18 +295,26 @@ class TokenLedger(Ledger):
         return tuple([message.position for message in chosen])
 
     def settled(self, settlement: Settlement) -> int:
-        offered = self._offered.translate(IS_OPEN)
-        self._offered = b""
-        covered = offered.count(0)
-        if covered:
-            self._keep(offered + bytes((1,)) * (len(self.state) - len(offered)))
+        offered, self._offered = self._offered, b""
+        covered = len(offered) - offered.count(OPEN) - offered.count(SETTLED)
+        rest = offered.lstrip(FINISHED)
+        self._drop_head(len(offered) - len(rest))
+        for index in compress(range(len(rest)), rest):
+            self.state[index] = SETTLED
+        if self.state.count(SETTLED) >= SPARSE:
+            self._keep(self.state.translate(IS_UNSETTLED))
         return covered
 
-    def _keep(self, mask: bytes) -> None:
+    def _drop_head(self, count: int) -> None:
+        del self._entries[:count], self.state[:count], self.sizes[:count]
+        self.base += count
+
+    def _keep(self, mask: bytes | bytearray) -> None:
+        """Take out what ``mask`` does not keep and number the rest anew, which only the messages know of."""
         self._entries = list(compress(self._entries, mask))
         self.sizes = list(compress(self.sizes, mask))
         self.state = bytearray(compress(self.state, mask))
-        for number, message in enumerate(self._entries):
+        for number, message in enumerate(self._entries, self.base):
             message._sequence = number
 
     def refuse(self, positions: Iterable[Position]) -> list[Message[Any]]:
@@ -316,7 +330,7 @@ class TokenLedger(Ledger):
 
     @property
     def clean(self) -> bool:
-        return not self._entries
+        return self.state.count(SETTLED) == len(self.state)
 
     @property
     def since(self) -> float | None:
