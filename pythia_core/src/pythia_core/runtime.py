@@ -144,7 +144,11 @@ class Runtime:
                 started_up = True
                 await self._resources.open_all()
                 self._engine = await self._make_engine()
-            return await self._engine.run() if self._engine is not None else Exit.CLEAN
+            if self._engine is None:
+                return Exit.CLEAN
+            if self._stop_reason is not None:  # it came when there was nothing left to cancel
+                self._engine.stop(self._stop_reason)
+            return await self._engine.run()
         finally:
             await self._end(started_up)
             threads.reset(mark)
