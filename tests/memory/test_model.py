@@ -113,8 +113,13 @@ class Broker(RuleBasedStateMachine):
         assert not owner(member).held
         self.ended(held)
         if member not in self.group.members:
-            self.group.join(member, self.now)
-            self.see_assignments()
+            self.rejoin(member)
+
+    def rejoin(self, member: Member) -> None:
+        """Join again; what others were asked for until then may have been withdrawn, and the time starts anew."""
+        self.nobody_delays_a_rebalance()
+        self.group.join(member, self.now)
+        self.see_assignments()
 
     @rule(member=members)
     def begin_to_give_up(self, member: Member) -> None:
@@ -325,8 +330,7 @@ class Broker(RuleBasedStateMachine):
             if member not in self.group.members:
                 assert owner(member).names()[-1] == "lost"
                 self.ended(held)
-                self.group.join(member, self.now)
-                self.see_assignments()
+                self.rejoin(member)
 
     # Invariants --------------------------------------------------------------------------------------
 

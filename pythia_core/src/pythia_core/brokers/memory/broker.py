@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pythia_core.brokers.memory.faults import FaultInjection
@@ -228,7 +228,7 @@ class MemoryBroker(FaultInjection):
 def _headers(headers: HeaderInput | None) -> Headers:
     if not headers:
         return NO_HEADERS
-    return Headers(headers.items() if hasattr(headers, "items") else headers)
+    return Headers(headers.items() if isinstance(headers, Mapping) else headers)
 
 
 _default_brokers: dict[str, MemoryBroker] = {}
