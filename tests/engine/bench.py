@@ -77,11 +77,19 @@ class Bench:
 
 
 def make(
-    broker: MemoryBroker, handler: Callable[[Any], Awaitable[object]], *, dead_letter: Any = DEFAULT, **options: Any
+    broker: MemoryBroker,
+    handler: Callable[[Any], Awaitable[object]],
+    *,
+    dead_letter: Any = DEFAULT,
+    **options: Any,
 ) -> Engine:
     """Return an engine; options go to its settings, to itself, or to its source, whichever knows them."""
     settings = {name: options.pop(name) for name in list(options) if name in SETTINGS}
-    limits = {name: options.pop(name) for name in list(options) if name in ("messages", "bytes", "message_bytes", "span")}
+    limits = {
+        name: options.pop(name)
+        for name in list(options)
+        if name in ("messages", "bytes", "message_bytes", "span")
+    }
     engine = {name: options.pop(name) for name in list(options) if name in ENGINE}
     source = MemoryConsumer("orders", broker=broker, **options)
     return Engine(
@@ -108,7 +116,9 @@ async def running(
     for value, key in zip(values, keys or [None] * len(values), strict=True):
         broker.publish("orders", value, key=key)
     async with MemoryProducer("orders.dlq", broker=broker) as letters:
-        engine = make(broker, handler, dead_letter=letters if dead_letter is DEFAULT else dead_letter, **options)
+        engine = make(
+            broker, handler, dead_letter=letters if dead_letter is DEFAULT else dead_letter, **options
+        )
         bench = Bench(broker, engine)
 
         async def run() -> None:

@@ -41,7 +41,9 @@ async def test_as_many_run_at_once_as_the_order_allows(order: str, most: int) ->
         await gate.wait()
         running_now.discard(message.raw)
 
-    async with running(handler, b"a1", b"a2", b"b1", b"b2", keys="aabb", ack="cumulative", order=order) as bench:
+    async with running(
+        handler, b"a1", b"a2", b"b1", b"b2", keys="aabb", ack="cumulative", order=order
+    ) as bench:
         await bench.until(lambda: len(running_now) == most, f"{most} are running")
         await anyio.wait_all_tasks_blocked()
         assert len(running_now) == most

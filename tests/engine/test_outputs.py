@@ -36,7 +36,10 @@ async def echo(message: Message[Any]) -> bytes:
 async def test_what_a_handler_returns_goes_to_the_workers_sink() -> None:
     """Each value once."""
     broker = MemoryBroker()
-    async with producers(broker, "out") as (out,), running(echo, b"1", b"2", broker=broker, sink=out) as bench:
+    async with (
+        producers(broker, "out") as (out,),
+        running(echo, b"1", b"2", broker=broker, sink=out) as bench,
+    ):
         await bench.until_settled(2)
         assert sorted(written(broker, "out")) == [b"1", b"2"]
         assert bench.engine.stats.outputs == 2

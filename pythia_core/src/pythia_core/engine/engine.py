@@ -224,7 +224,7 @@ class Engine:
         self.stop("forced")
         self.deadline = self.clock()
         if self._session is not None:
-            self._session.nudge()
+            self._session.hurry()
 
     async def _subscribe_until_stopped(self) -> None:
         failures = 0

@@ -79,6 +79,8 @@ class Intake:
 
     def admitted(self, ledger: Ledger) -> None:
         """Take note that messages of ``ledger`` were admitted."""
+        if ledger.stopped is not None:  # by a fetch that began before it stopped
+            return
         rest = self._limits.span - ledger.span()
         if rest > 0:
             self.room[ledger.partition] = rest

@@ -175,7 +175,7 @@ class Pool:
                 self._handle(slot, message, error)
                 continue
             if result is not None:
-                slot.message = None
+                slot.message = slot.seen = None
                 self._returned(message, result)
                 continue
             ledger = message._ledger
@@ -208,7 +208,7 @@ class Pool:
         A handler may raise anything: CancelledError, KeyboardInterrupt, SystemExit. It is the message's failure as long
         as no scope around us but the worker's own is cancelled, which shows in the effective deadline.
         """
-        slot.message = None
+        slot.message = slot.seen = None  # run again, it begins anew
         if isinstance(error, anyio.get_cancelled_exc_class()):
             if slot.reason is not None:
                 error = slot.reason

@@ -60,7 +60,11 @@ class Session:
             changed=lambda reason, stopped: engine.tell("paused", reason, stopped),
         )
         self.subscribed = False
-        self.draining = False
+        self.closing = False  # a stop has begun: nothing more is fetched
+        self.draining = False  # the subscription delivers no more: what arrives now is given back at once
+        self._patience: anyio.CancelScope | None = (
+            None  # how long a step of the drain may take; force cuts it short
+        )
         self._subscription: Subscription | None = None
         self._ended = anyio.Event()
         self._error: BaseException | None = None
@@ -176,7 +180,7 @@ class Session:
 
     async def _fetching(self) -> None:
         try:
-            while not self.draining:
+            while not self.closing:
                 limit = self.intake.limit()
                 self._aim()
                 self.admit(await (self._fetch(limit) if limit else self._look_in()))
@@ -208,6 +212,8 @@ class Session:
             self.committer.dirty.add(ledger)
             if self.draining or ledger.draining:
                 self._turn_away(ledger, chunk, first)
+            elif self.closing:
+                self._set_aside(ledger, chunk, first)
             elif chunk.messages:
                 self._take_in(ledger, chunk, first)
 
@@ -215,6 +221,7 @@ class Session:
         engine, messages = self._engine, chunk.messages
         sizes = ledger.sizes[first - ledger.base :]
         engine.stats.received += len(messages)
+        self.committer.busy()
         self.intake.bytes_admitted(sum(sizes))
         self.intake.admitted(ledger)
         if max(sizes) <= engine.settings.limits.message_bytes:
@@ -241,6 +248,13 @@ class Session:
             if isinstance(ledger, TokenLedger):
                 ledger.mark(message, RELEASED)
         self._engine.stats.released += len(chunk.messages)
+
+    def _set_aside(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
+        """Park for ever what arrives before the client has stopped: released any earlier it would come straight back."""
+        self._engine.stats.received += len(chunk.messages)
+        for number, message in enumerate(chunk.messages, first):
+            message._ledger, message._sequence, message._lane = ledger, number, None
+            self._engine.parking.park(message, float("inf"))
 
     # -- progress ------------------------------------------------------------------------------------------------
 
@@ -334,6 +348,7 @@ class Session:
         self._engine.take_unstarted(gone)
         for ledger in gone:
             self._drop(ledger)
+        self.nudge()
         self._engine.tell("revoked", [ledger.partition for ledger in gone], True)
 
     def _drop(self, ledger: Ledger) -> None:
@@ -350,28 +365,48 @@ class Session:
     async def _drain(self, subscription: Subscription) -> None:
         """Stop gracefully: no more intake, give back what has not started, finish and settle the rest."""
         engine = self._engine
-        for ledger in self.ledgers.values():
-            ledger.draining = True
-        with anyio.move_on_after(max(engine.deadline - engine.clock(), FORCED_SETTLE)):
-            await subscription.stop_fetching()
+        self.closing = True
+        with self._within(max(engine.deadline, engine.clock() + FORCED_SETTLE)):
+            await self._stop_fetching(subscription)
         self.draining = True
         self.intake.resumed.set()
+        ledgers = list(self.ledgers.values())
+        for ledger in ledgers:
+            ledger.draining = True
         total = max(engine.deadline - engine.clock(), 0.0)
         last = max(engine.deadline, engine.clock() + FORCED_SETTLE)
-        ledgers = list(self.ledgers.values())
-        await self._finish(ledgers, last, engine.deadline - 0.1 * total)
+        with self._within(last):
+            await self._finish(ledgers, last, engine.deadline - 0.1 * total)
         self._let_go(ledgers)
+
+    async def _stop_fetching(self, subscription: Subscription) -> None:
+        try:
+            await subscription.stop_fetching()
+        except Exception as error:
+            log.warning("%s did not stop to deliver: %s: %s", self._source.name, type(error).__name__, error)
+
+    def _within(self, deadline: float) -> anyio.CancelScope:
+        """Return the scope of a step of the drain, which :meth:`hurry` cuts short."""
+        self._patience = scope = anyio.CancelScope(deadline=deadline)
+        return scope
+
+    def hurry(self) -> None:
+        """Let a drain that is under way end soon."""
+        if self._patience is not None:
+            self._patience.deadline = min(self._patience.deadline, self._engine.clock() + FORCED_SETTLE)
+        self.nudge()
 
     async def _finish(self, ledgers: Collection[Ledger], deadline: float, work_until: float) -> None:
         self._release(ledgers)
         self._watching += 1
         self._aim()
         try:
-            while self._engine.started(ledgers):
+            while self._engine.started([ledger for ledger in ledgers if not ledger.closed]):
                 rest = min(work_until, self._engine.deadline) - self._engine.clock()
                 if rest <= 0:
                     break
-                self._progress = anyio.Event()
+                if self._progress.is_set():  # else another drain waits for it too
+                    self._progress = anyio.Event()
                 with anyio.move_on_after(rest):
                     await self._progress.wait()
         finally:
