@@ -56,8 +56,11 @@ def _guess(worker: Worker[Any]) -> str:
 
 
 def _threaded(function: Callable[[Any], Any]) -> Handler:
+    def call(message: Any) -> tuple[Any]:
+        return (function(message),)  # packed, since trio refuses a thread that returns a coroutine
+
     async def in_thread(message: Any) -> Any:
-        result = await anyio.to_thread.run_sync(function, message, limiter=threads.get())
+        (result,) = await anyio.to_thread.run_sync(call, message, limiter=threads.get())
         # A decorator may hide that the function is a coroutine function; then its coroutine comes back.
         return await result if inspect.isawaitable(result) else result
 

@@ -1,0 +1,1 @@
+"""The worker class, what loads it, and what runs one."""

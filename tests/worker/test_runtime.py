@@ -1,0 +1,416 @@
+"""One worker from start to end: connections opened once and closed last, a broker that is down waited for."""
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from pythia_core import (
+    ConfigError,
+    Message,
+    Output,
+    Resource,
+    Sink,
+    Worker,
+    WorkerConfig,
+    WriteError,
+    WriteResult,
+)
+from pythia_core.brokers.memory import MemoryBroker, MemoryConsumer, MemoryProducer
+from pythia_core.engine.health import Exit
+from pythia_core.plugins import Registry
+from pythia_core.runtime import Runtime
+from pythia_core.together import run_together
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    """A broker of the test's own."""
+    return MemoryBroker()
+
+
+@attrs.define(eq=False)
+class Log:
+    """What happened, in its order; shared by all copies of a resource."""
+
+    lines: list[str] = attrs.field(factory=list)
+
+    def __call__(self, line: str) -> None:
+        """Add a line."""
+        self.lines.append(line)
+
+
+class Connection(Resource):
+    """A resource that writes down what happens to it."""
+
+    def __init__(self, log: Log, name: str, *, fails: int = 0, error: Exception | None = None) -> None:
+        self.log, self.name, self.fails, self.error = log, name, fails, error
+
+    async def open(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            self.log(f"refused {self.name}")
+            raise self.error or ConnectionError("connection refused")
+        self.log(f"open {self.name}")
+
+    async def aclose(self) -> None:
+        self.log(f"close {self.name}")
+
+
+class Jobs(Worker[Any]):
+    """A worker whose parts the tests replace."""
+
+    def __init__(self, broker: MemoryBroker, log: Log | None = None, **kwargs: Any) -> None:
+        super().__init__(source=MemoryConsumer("jobs", broker=broker), **kwargs)
+        self.log = log or Log()
+
+    async def startup(self) -> None:
+        self.log("startup")
+
+    async def process(self, message: Message[Any]) -> Any:
+        self.log(f"process {message.body}")
+
+    async def shutdown(self) -> None:
+        self.log("shutdown")
+
+
+def runtime(worker: Worker[Any], **options: Any) -> Runtime:
+    """Return a runtime that sees no environment and no plugin."""
+    return Runtime(worker, environ={}, registry=Registry(), **options)
+
+
+@asynccontextmanager
+async def running(runner: Runtime) -> AsyncIterator[Runtime]:
+    """Run it beside the test, and stop it at the end."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(runner.run)
+        try:
+            yield runner
+        finally:
+            runner.stop()
+
+
+async def ready(runner: Runtime) -> None:
+    """Wait until it consumes."""
+    await eventually(lambda: runner.health().ready, "the worker was ready", seconds=5)
+
+
+# The usual course ------------------------------------------------------------------------------------
+
+
+async def test_a_message_is_processed_and_settled(broker: MemoryBroker) -> None:
+    """Start, work, stop: each step once and in its order."""
+    worker = Jobs(broker)
+    broker.publish("jobs", 1)
+    async with running(runtime(worker)) as runner:
+        await eventually(lambda: "process 1" in worker.log.lines, "it was processed")
+        assert runner.report()["counters"]["received"] == 1
+    assert worker.log.lines == ["startup", "process 1", "shutdown"]
+    assert len(broker.settled("jobs", "jobs")) == 1
+
+
+async def test_run_returns_the_exit_code(broker: MemoryBroker) -> None:
+    """A stop that was asked for is a clean one."""
+    runner, codes = runtime(Jobs(broker)), []
+
+    async def run() -> None:
+        codes.append(await runner.run())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await ready(runner)
+        runner.stop()
+    assert codes == [Exit.CLEAN]
+
+
+async def test_what_process_returns_goes_to_the_sink(broker: MemoryBroker) -> None:
+    """The worker's sink is opened, and the engine writes to it."""
+
+    class Pipeline(Jobs):
+        async def process(self, message: Message[Any]) -> Any:
+            return message.body * 2
+
+    broker.publish("jobs", 21)
+    async with running(runtime(Pipeline(broker, sink=MemoryProducer("done", broker=broker)))):
+        await eventually(lambda: records(broker, "done"), "it was written")
+    assert records(broker, "done") == [b"42"]
+
+
+def records(broker: MemoryBroker, topic: str) -> list[bytes]:
+    """Return the bodies in a topic."""
+    return [record.value for record in broker.records(topic)]
+
+
+async def test_the_command_line_comes_first(broker: MemoryBroker) -> None:
+    """What was given in code is the next."""
+    runner = runtime(
+        Jobs(broker, config=WorkerConfig(batch_size=3, max_concurrent_tasks=2)), overrides={"batch_size": "7"}
+    )
+    assert (runner.resolved.settings.batch_size, runner.resolved.settings.max_concurrent_tasks) == (7, 2)
+
+
+async def test_several_workers_end_together(broker: MemoryBroker) -> None:
+    """One that fails stops the others, which drain; the gravest exit code counts."""
+
+    class Fails(Jobs):
+        async def startup(self) -> None:
+            await eventually(lambda: other.health().ready, "the other one was ready")
+            raise RuntimeError("no")
+
+    survivor = Jobs(broker)
+    other = runtime(survivor)
+    ended = await run_together([other, runtime(Fails(broker))])
+    assert ended.code == Exit.ERROR
+    assert survivor.log.lines == ["startup", "shutdown"]
+
+
+# Connections -----------------------------------------------------------------------------------------
+
+
+async def test_connections_are_opened_before_startup_and_closed_last(broker: MemoryBroker) -> None:
+    """Also those that startup made; the worker sees opened copies, and afterwards has its originals again."""
+    log = Log()
+    original = Connection(log, "class")
+
+    class Connected(Jobs):
+        shared = original
+
+        async def startup(self) -> None:
+            assert self.shared is not original
+            self.later = Connection(log, "startup")
+            await super().startup()
+
+    worker = Connected(broker, log)
+    worker.again = worker.own = Connection(log, "instance")  # type: ignore[attr-defined]
+    async with running(runtime(worker)) as runner:
+        await ready(runner)
+        assert worker.again is worker.own  # type: ignore[attr-defined]
+    assert log.lines[:4] == ["open class", "open instance", "startup", "open startup"]
+    assert log.lines[4] == "shutdown"
+    assert sorted(log.lines[5:]) == ["close class", "close instance", "close startup"]
+    assert "shared" not in vars(worker)
+    assert worker.shared is original
+
+
+@pytest.mark.parametrize("where", ["startup", "open", "shutdown"])
+async def test_connections_are_closed_whatever_fails(broker: MemoryBroker, where: str) -> None:
+    """A failure on the way leaves nothing open."""
+    log = Log()
+
+    class Fails(Jobs):
+        async def startup(self) -> None:
+            if where == "startup":
+                raise RuntimeError("startup")
+
+        async def shutdown(self) -> None:
+            raise RuntimeError("shutdown")
+
+    worker = Fails(broker, log)
+    worker.good = Connection(log, "good")  # type: ignore[attr-defined]
+    if where == "open":
+        worker.bad = Connection(log, "bad", fails=1, error=TypeError("a mistake"))  # type: ignore[attr-defined]
+    runner = runtime(worker)
+    if where == "shutdown":
+        async with running(runner):
+            await ready(runner)
+    else:
+        with pytest.raises((RuntimeError, TypeError)):
+            await runner.run()
+    assert "close good" in log.lines
+
+
+async def test_a_close_that_hangs_is_left(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead network does not keep a process from ending."""
+    monkeypatch.setattr("pythia_core.resources.CLOSE_SECONDS", 0.05)
+    log = Log()
+
+    class Hangs(Connection):
+        async def aclose(self) -> None:
+            await anyio.sleep_forever()
+
+    worker = Jobs(broker, log)
+    worker.hanging, worker.good = Hangs(log, "hanging"), Connection(log, "good")  # type: ignore[attr-defined]
+    with anyio.fail_after(5):
+        async with running(runtime(worker)) as runner:
+            await ready(runner)
+    assert "close good" in log.lines
+
+
+async def test_a_broker_that_is_down_is_waited_for(broker: MemoryBroker) -> None:
+    """The start does not fail; health says what is missing and that it is a broker."""
+    log = Log()
+    worker = Jobs(broker, log)
+    worker.connection = Connection(log, "late", fails=2)  # type: ignore[attr-defined]
+    async with running(runtime(worker)) as runner:
+        await eventually(lambda: "refused late" in log.lines, "it was refused")
+        await eventually(
+            lambda: (
+                "opening Connection: connection refused" in runner.health().reasons or runner.health().ready
+            ),
+            "it said why",
+        )
+        assert runner.waiting_for() in ("broker", "")
+        await ready(runner)
+    assert log.lines[:4] == ["refused late", "close late", "refused late", "close late"]
+
+
+async def test_a_stop_ends_the_waiting_for_a_broker(broker: MemoryBroker) -> None:
+    """However long it would take."""
+    log = Log()
+    worker = Jobs(broker, log)
+    worker.connection = Connection(log, "never", fails=1_000_000)  # type: ignore[attr-defined]
+    with anyio.fail_after(5):
+        async with running(runtime(worker)):
+            await eventually(lambda: "refused never" in log.lines, "it was refused")
+    assert "startup" not in log.lines
+    assert log.lines[-1] == "close never"
+
+
+async def test_a_stop_before_the_start_starts_nothing(broker: MemoryBroker) -> None:
+    """The signal may be quicker than the loop."""
+    worker = Jobs(broker)
+    runner = runtime(worker)
+    runner.stop()
+    assert await runner.run() == Exit.CLEAN
+    assert worker.log.lines == []
+
+
+# Dead letters ----------------------------------------------------------------------------------------
+
+
+class Refusing(Sink):
+    """A sink whose check fails."""
+
+    def __init__(self, error: Exception, times: int = 1_000_000) -> None:
+        self.error, self.times = error, [times]
+
+    @property
+    def name(self) -> str:
+        return "refusing"
+
+    async def write(self, outputs: Sequence[Output]) -> WriteResult:
+        return WriteResult(range(len(outputs)))
+
+    async def check(self) -> None:
+        if self.times[0]:
+            self.times[0] -= 1
+            raise self.error
+
+
+async def test_dead_letters_go_to_the_natural_place(broker: MemoryBroker) -> None:
+    """Nobody has to configure anything for it."""
+
+    class Fails(Jobs):
+        async def process(self, message: Message[Any]) -> Any:
+            raise ValueError("never")
+
+    broker.publish("jobs", 1)
+    async with running(runtime(Fails(broker), overrides={"retry.attempts": 1})):
+        await eventually(lambda: records(broker, "jobs.dlq"), "it was dead-lettered")
+
+
+async def test_without_a_place_for_dead_letters_the_start_asks_for_one(broker: MemoryBroker) -> None:
+    """And takes None for an answer."""
+
+    class Nowhere(MemoryConsumer):
+        def dead_letters(self) -> None:  # type: ignore[override]  # a source that has none
+            return None
+
+    worker = Jobs(broker)
+    worker.source = Nowhere("jobs", broker=broker)
+    with pytest.raises(ConfigError, match="no natural place for dead letters: set dead_letter="):
+        await runtime(worker).run()
+    worker.config = WorkerConfig(dead_letter=None)
+    async with running(runtime(worker)) as runner:
+        await ready(runner)
+
+
+async def test_a_place_for_dead_letters_that_is_down_is_waited_for(broker: MemoryBroker) -> None:
+    """It may be another broker than the source's."""
+    worker = Jobs(broker, config=WorkerConfig(dead_letter=Refusing(ConnectionError("down"), times=1)))
+    async with running(runtime(worker)) as runner:
+        await ready(runner)
+
+
+async def test_a_place_for_dead_letters_that_refuses_for_good_ends_the_start(broker: MemoryBroker) -> None:
+    """A missing permission is found at the start, not at the first poison."""
+    error = WriteError("no permission", permanent=True)
+    worker = Jobs(broker, config=WorkerConfig(dead_letter=Refusing(error)))
+    with pytest.raises(ConfigError, match="the place for dead letters, refusing: no permission"):
+        await runtime(worker).run()
+
+
+# Settings that disagree ------------------------------------------------------------------------------
+
+
+def test_a_drain_that_the_broker_does_not_wait_for_is_refused(broker: MemoryBroker) -> None:
+    """Else every rebalance would cost duplicates."""
+    worker = Jobs(broker)
+    worker.source = MemoryConsumer(
+        "jobs", broker=broker, ack="cumulative", rebalances="eager", revoke_seconds=10
+    )
+    with pytest.raises(ConfigError, match=r"drain_timeout is 25 s \(default\), but jobs waits only 10 s"):
+        runtime(worker)
+
+
+def test_a_config_of_the_users_own_is_not_mistaken_for_ours(broker: MemoryBroker) -> None:
+    """The one name besides source and sink that means something says so."""
+    worker = Jobs(broker)
+    worker.config = {"database": "x"}  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"Jobs\.config is a dict; Pythia reads a WorkerConfig there"):
+        runtime(worker)
+
+
+# Threads ---------------------------------------------------------------------------------------------
+
+
+async def test_threads_are_bounded_by_concurrency(broker: MemoryBroker) -> None:
+    """Of plain functions and of offload, per worker."""
+    lock, gate = threading.Lock(), threading.Event()
+    most, now = [0], [0]
+
+    class Blocking(Jobs):
+        def process(self, message: Message[Any]) -> Any:
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            gate.wait(10)
+            with lock:
+                now[0] -= 1
+
+    for number in range(10):
+        broker.publish("jobs", number)
+    async with running(runtime(Blocking(broker), overrides={"max_concurrent_tasks": 3})) as runner:
+        await eventually(lambda: now[0] == 3, "three ran")
+        assert runner.busy() == 1.0
+        gate.set()
+        await eventually(lambda: runner.report()["counters"]["finished"] == 10, "all were done")
+    assert most[0] == 3
+
+
+async def test_a_drain_waits_for_offloaded_work(broker: MemoryBroker) -> None:
+    """A thread that is under way is finished, and its message settled."""
+    gate, entered = threading.Event(), threading.Event()
+
+    def work() -> str:
+        entered.set()
+        gate.wait(10)
+        return "done"
+
+    class Offloads(Jobs):
+        async def process(self, message: Message[Any]) -> Any:
+            self.log(await self.offload(work))
+
+    worker = Offloads(broker)
+    broker.publish("jobs", 1)
+    async with running(runtime(worker)) as runner:
+        await eventually(entered.is_set, "the thread ran")
+        runner.stop()
+        gate.set()
+    assert worker.log.lines == ["startup", "done", "shutdown"]
+    assert len(broker.settled("jobs", "offloads")) == 1
