@@ -19,9 +19,10 @@ from typing import Literal
 import attrs
 
 from bench.run import Measurement
+from tests.servers import die_with_parent
 
 ROOT = Path(__file__).parents[1]
-LONGEST = 300.0  # seconds that one turn may take
+LONGEST = 60.0  # seconds that one turn may take; a good one takes a few
 
 Place = Callable[[int], AbstractContextManager[Mapping[str, str]]]
 
@@ -168,10 +169,11 @@ def measure(bench: Bench, *, pairs: int, messages: int | None = None) -> Result:
 
 
 def turn(contender: Contender, messages: int, place: Mapping[str, str]) -> Measurement:
-    """Run one contender once, in a process of its own."""
+    """Run one contender once, in a process of its own, which never outlives this one."""
+    shim = [sys.executable, "-IS", die_with_parent.__file__, str(os.getpid())]
     order = json.dumps({"contender": contender.function, "messages": messages, "place": dict(place)})
     child = subprocess.run(
-        [sys.executable, "-m", "bench.child", order],
+        [*shim, sys.executable, "-m", "bench.child", order],
         check=False,
         cwd=ROOT,
         stdout=subprocess.PIPE,
