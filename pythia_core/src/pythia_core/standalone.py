@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from pythia_core import logs
+from pythia_core.collector import tuned
 from pythia_core.engine.health import Exit
 from pythia_core.errors import ConfigError, PluginError
 from pythia_core.last_resort import LastResort
@@ -36,7 +37,8 @@ def run_here(worker: Worker[Any]) -> int:
         log.error("%s", error)
         return Exit.ERROR
     logs.configure(runtime.resolved.log_level, runtime.resolved.log_format)
-    return anyio.run(_main, runtime, backend="asyncio", backend_options=options)
+    with tuned(runtime.resolved.gc_threshold):
+        return anyio.run(_main, runtime, backend="asyncio", backend_options=options)
 
 
 async def _main(runtime: Runtime) -> int:

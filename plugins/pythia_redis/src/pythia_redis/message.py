@@ -18,6 +18,7 @@ KEY: Final = b"key"
 CONTENT_TYPE: Final = "content-type"
 HEADER: Final = b"h:"
 NO_VALUE: Final = b"n:"
+ALONE: Final = (b"body", b"")  # the fields of an entry that is a body and nothing else
 
 
 class RedisMessage(Message[Any]):
@@ -35,8 +36,13 @@ class RedisMessage(Message[Any]):
     def __init__(self, entry: Sequence[Any], deliveries: int = 1) -> None:
         # Not super().__init__: at 200,000 messages a second every name set here is a percent.
         self.position = entry[0].decode()
-        self._fields = fields = entry[1]
-        self.raw = raw = fields[1] if fields[0] == b"body" else _foreign_body(fields)
+        fields = entry[1]
+        if len(fields) == 2 and fields[0] == b"body":
+            self._fields: Sequence[bytes] = ALONE  # nothing to keep: one object less for the collector to visit
+            self.raw = raw = fields[1]
+        else:
+            self._fields = fields
+            self.raw = raw = fields[1] if fields[0] == b"body" else _foreign_body(fields)
         self.size = len(raw)
         self.deliveries = deliveries
         self._body = UNDECODED

@@ -85,6 +85,7 @@ FIELDS: Mapping[str, Field] = {
     "log_level": Field("log_level", LogLevel, "info"),
     "log_format": Field("log_format", LogFormat, "text"),
     "uvloop": Field("uvloop", bool, False),
+    "gc_threshold": Field("gc_threshold", int, 20_000, 0),
 }
 
 

@@ -49,7 +49,7 @@ class Resolved:
         scaling: the policy, or None for a fixed number.
         codec: what decodes bodies.
         body_type: what bodies are made into, or None.
-        log_level, log_format, uvloop: as in :class:`WorkerConfig`.
+        log_level, log_format, uvloop, gc_threshold: as in :class:`WorkerConfig`.
         origin: where each setting came from, by its name: ``environment PYTHIA_BATCH_SIZE``.
         warnings: what was said and is not used, one sentence each.
     """
@@ -66,6 +66,7 @@ class Resolved:
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
     uvloop: bool = False
+    gc_threshold: int = 20_000
     origin: Mapping[str, str] = attrs.field(factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -145,6 +146,7 @@ def resolve(
         log_level=maker.plain("log_level"),
         log_format=maker.plain("log_format"),
         uvloop=maker.plain("uvloop"),
+        gc_threshold=maker.plain("gc_threshold"),
         origin={name: said[name].origin if name in said else "default" for name in _ORDER},
         warnings=tuple(layers.warnings(environ)),
     )

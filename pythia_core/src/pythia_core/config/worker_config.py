@@ -63,6 +63,8 @@ class WorkerConfig:
         log_level: ``debug``, ``info``, ``warning``, ``error`` or ``critical`` (``info``).
         log_format: ``text`` for people or ``json`` for machines (``text``).
         uvloop: True to run on uvloop, if it is installed (False).
+        gc_threshold: new objects after which Python's youngest ones are collected, in a process that is the worker's own
+            (20,000); 0 leaves the garbage collector as it is.
 
     Raises:
         ConfigError: if a value is out of bounds.
@@ -88,6 +90,7 @@ class WorkerConfig:
     log_level: LogLevel | Unset = UNSET
     log_format: LogFormat | Unset = UNSET
     uvloop: bool | Unset = UNSET
+    gc_threshold: int | Unset = UNSET
 
     def __attrs_post_init__(self) -> None:
         for name, value in self.plain().items():

@@ -19,6 +19,7 @@ import attrs
 import psutil
 
 from pythia_core import logs, plugins
+from pythia_core.collector import tuned
 from pythia_core.config import resolve
 from pythia_core.engine.health import Exit
 from pythia_core.errors import ConfigError, PythiaError
@@ -51,7 +52,8 @@ def serve(options: Options, link: Link) -> int:
         return Exit.ERROR
     child = _Child(link, runtimes)
     link.say("loaded", workers=[runtime.name for runtime in runtimes], drain_timeout=child.drain_timeout)
-    code: int = anyio.run(child.run, backend="asyncio", backend_options=loop_options)
+    with tuned(min(runtime.resolved.gc_threshold for runtime in runtimes)):
+        code: int = anyio.run(child.run, backend="asyncio", backend_options=loop_options)
     link.flush()
     return code
 
