@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from bench.harness import Bench, Contender, Goal
 from bench.run import Run
 from bench.watching import Watched
 from pythia_core import Message, Settlement, Start
+from pythia_core.collector import tuned
 from pythia_core.engine.engine import Engine
 from pythia_core.settings import Settings
 from pythia_redis import RedisStreamsConsumer
@@ -23,7 +23,7 @@ from tests.servers.redis import RedisServer
 STREAM, GROUP = "bench", "workers"
 BODY = 512  # bytes
 BATCH = 500  # Pythia's default, and the bare loop's
-YOUNG = 20_000  # the threshold of the collector's youngest generation, where it is tuned
+COLLECTOR = 20_000  # Pythia's default of gc_threshold
 
 
 def make_body(number: int) -> bytes:
@@ -63,15 +63,6 @@ def new_group(run: Run) -> Iterator[None]:
         raise RuntimeError(f"not everything was settled: {groups[0]}")
 
 
-def tune(*, freeze: bool = False, young: int | None = None) -> None:
-    """Set up the garbage collector."""
-    if freeze:
-        gc.collect()
-        gc.freeze()
-    if young is not None:
-        gc.set_threshold(young, *gc.get_threshold()[1:])
-
-
 # -- the bare client ---------------------------------------------------------------------------------------------
 
 
@@ -87,8 +78,7 @@ async def bare(run: Run) -> None:
 
 async def tuned_bare(run: Run) -> None:
     """Do the same with the collector tuned."""
-    with new_group(run):
-        tune(freeze=True, young=YOUNG)
+    with new_group(run), tuned(COLLECTOR):
         await _bare_loop(run)
 
 
@@ -132,29 +122,14 @@ async def _work(run: Run) -> None:
 
 
 async def pythia(run: Run) -> None:
-    """Run an engine with its default settings."""
-    with new_group(run):
+    """Run an engine with its default settings, as in a process of ``pythia run``."""
+    with new_group(run), tuned(COLLECTOR):
         await _work(run)
 
 
-async def pythia_frozen(run: Run) -> None:
-    """Do the same after gc.freeze()."""
+async def pythia_as_guest(run: Run) -> None:
+    """Do the same as in a process of somebody else, whose collector is left as it is."""
     with new_group(run):
-        tune(freeze=True)
-        await _work(run)
-
-
-async def pythia_young(run: Run) -> None:
-    """Do the same with a higher threshold of the collector."""
-    with new_group(run):
-        tune(young=YOUNG)
-        await _work(run)
-
-
-async def pythia_tuned(run: Run) -> None:
-    """Do the same with both."""
-    with new_group(run):
-        tune(freeze=True, young=YOUNG)
         await _work(run)
 
 
@@ -168,21 +143,10 @@ BENCHES = [
         title=TITLE,
         messages=100_000,
         reference=BARE,
-        contenders=[Contender("Pythia, default settings", "bench.redis:pythia", Goal("speed", 0.9))],
-        place=filled_server,
-        packages=PACKAGES,
-    ),
-    Bench(
-        name="redis-gc",
-        title="the same with the garbage collector set up in other ways",
-        messages=100_000,
-        reference=BARE,
         contenders=[
-            Contender("redis-py, frozen, generation 0 of 20,000", "bench.redis:tuned_bare"),
-            Contender("Pythia, default settings", "bench.redis:pythia"),
-            Contender("Pythia, frozen", "bench.redis:pythia_frozen"),
-            Contender("Pythia, generation 0 of 20,000", "bench.redis:pythia_young"),
-            Contender("Pythia, frozen, generation 0 of 20,000", "bench.redis:pythia_tuned"),
+            Contender("Pythia, default settings", "bench.redis:pythia", Goal("speed", 0.9)),
+            Contender("Pythia in a process not its own", "bench.redis:pythia_as_guest"),
+            Contender("redis-py, collector tuned as Pythia's", "bench.redis:tuned_bare"),
         ],
         place=filled_server,
         packages=PACKAGES,
