@@ -11,7 +11,7 @@
 
     OrderProcessor().run()
 
-Settings are in pythia.config, brokers in pythia.brokers, help for tests in pythia.testing.
+Settings are in pythia.config, brokers in pythia.brokers.
 """
 
 from pythia_core import (
