@@ -11,6 +11,7 @@ import redis
 from pythia_core import Assignment, Message, Partition, Refused, Settlement, Start
 from pythia_redis import RedisStreamsConsumer
 from pythia_redis.subscription import RedisSubscription
+from tests.waiting import eventually
 
 NO_LIMIT = 1 << 30
 
@@ -130,3 +131,19 @@ def pending(
     """Return who has which entry, and how often it was delivered: ``{id: (consumer, deliveries)}``."""
     rows: Any = client.xpending_range(stream, group, "-", "+", 100_000)
     return {row["message_id"]: (row["consumer"], row["times_delivered"]) for row in rows}
+
+
+def calls(client: redis.Redis, command: str) -> int:
+    """Return how often the server has executed a command."""
+    statistics: Any = client.info("commandstats")
+    return int(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+async def blocked(client: redis.Redis) -> None:
+    """Wait until a read waits in the server."""
+
+    def waits() -> bool:
+        info: Any = client.info("clients")
+        return bool(info["blocked_clients"])
+
+    await eventually(waits, "a read waited in the server")

@@ -121,7 +121,11 @@ async def test_trimming_compares_ids_as_numbers(client: redis.Redis, redis_serve
     ids = ["9-1", "10-1", "18446744073709551614-1", "18446744073709551615-18446744073709551615"]
     for position in ids:
         client.xadd("events", {"body": "x"}, id=position)
-    client.xgroup_create("events", "a", ids[2])
-    client.xgroup_create("events", "b", ids[1])
     async with RedisStreamsAdmin(url=redis_server.url) as admin:
-        assert await admin.trim_settled("events") == 2
+        for group, read in (("a", ids[0]), ("b", "0"), ("c", ids[2])):
+            client.xgroup_create("events", group, read)
+        assert await admin.trim_settled("events") == 0
+        client.xgroup_setid("events", "b", ids[2])
+        assert await admin.trim_settled("events") == 1
+        client.xgroup_setid("events", "a", ids[1])
+        assert await admin.trim_settled("events") == 1

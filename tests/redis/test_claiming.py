@@ -9,7 +9,7 @@ import redis
 
 from pythia_core import Start
 from pythia_redis import RedisStreamsConsumer, claim
-from tests.redis.driving import Member, Members, add, pending, positions
+from tests.redis.driving import Member, Members, add, blocked, calls, pending, positions
 from tests.redis.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
@@ -37,6 +37,10 @@ async def test_what_one_releases_another_gets_at_once(client: redis.Redis, membe
     messages = await first.receive(3)
     assert await second.fetch() == []
     assert await first.settle(released=messages) == []
+    rows: Any = client.xpending_range("events", "workers", "-", "+", 10)
+    assert all(
+        row["time_since_delivered"] >= 60_000 for row in rows
+    )  # so other consumers' XAUTOCLAIM finds it too
     taken = await second.fetch()  # the very next one
     assert positions(taken) == positions(messages)
     assert [message.deliveries for message in taken] == [1, 1, 1]
@@ -186,6 +190,39 @@ async def test_of_a_settlement_only_what_is_not_ours_is_refused(
     assert refused.positions == positions(messages[1::2])
     assert await second.settle(done=taken) == []
     assert pending(client) == {}
+
+
+async def test_what_was_just_delivered_is_settled_without_asking(
+    client: redis.Redis, members: Members
+) -> None:
+    """Within half a lease nobody can have taken it, and asking would cost four times the acknowledgement."""
+    add(client, 2)
+    member = await members()
+    fresh, old = await member.receive(2)
+    client.config_resetstat()
+    assert await member.settle(done=[fresh]) == []
+    assert calls(client, "xpending") == 0
+    member.subscription._held[old.position] -= 30_000  # half a lease
+    client.xclaim("events", "workers", "somebody", 0, [old.position])
+    (refused,) = await member.settle(done=[fresh, old])
+    assert refused.positions == positions([fresh, old])
+    assert list(pending(client).values()) == [("somebody", 2)]
+
+
+async def test_a_delivery_is_never_dated_too_late(client: redis.Redis, members: Members) -> None:
+    """Or a claim could have come in between; a read that waits does not know yet when it will be answered."""
+    member = await members()
+    found: list[Any] = []
+
+    async def read() -> None:
+        found.extend(await member.fetch(wait=0.5))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await blocked(client)
+        add(client)
+    (message,) = found
+    assert 0 < member.subscription._held[message.position] < message.timestamp * 1000
 
 
 # -- names -------------------------------------------------------------------------------------------------------

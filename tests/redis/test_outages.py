@@ -11,7 +11,7 @@ import redis
 
 from pythia_core import ConfigError, SubscriptionLost
 from pythia_redis.connection import ConnectionLost
-from tests.redis.driving import Member, Members, add, pending, positions
+from tests.redis.driving import Member, Members, add, blocked, calls, pending, positions
 from tests.redis.proxy import Proxy
 from tests.servers.fixtures import OwnRedis
 from tests.servers.redis import RedisServer
@@ -28,25 +28,9 @@ def own(own_redis: OwnRedis) -> Iterator[tuple[RedisServer, redis.Redis]]:
         yield server, client
 
 
-def calls(client: redis.Redis, command: str) -> int:
-    """Return how often the server has executed a command."""
-    statistics: Any = client.info("commandstats")
-    return int(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"])
-
-
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what was logged as an error."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-
-
-async def blocked(client: redis.Redis) -> None:
-    """Wait until a read waits in the server."""
-
-    def waits() -> bool:
-        info: Any = client.info("clients")
-        return bool(info["blocked_clients"])
-
-    await eventually(waits, "a read waited in the server")
 
 
 # -- the group is gone -------------------------------------------------------------------------------------------
@@ -79,14 +63,17 @@ async def test_a_group_that_goes_between_two_reads_is_made_again(
     await member.receive(1)
 
 
-async def test_settling_into_a_group_that_is_gone_is_refused(client: redis.Redis, members: Members) -> None:
+@pytest.mark.parametrize("verb", ["done", "released", "renewed"])
+async def test_settling_into_a_group_that_is_gone_is_refused(
+    client: redis.Redis, members: Members, verb: str
+) -> None:
     """Nothing of it is ours any more; what the stream still has is delivered again."""
     add(client, 2)
     member = await members()
     messages = await member.receive(2)
     client.xgroup_destroy("events", "workers")
-    (refused,) = await member.settle(done=messages[:1], released=messages[1:])
-    assert set(refused.positions or ()) == set(positions(messages))
+    (refused,) = await member.settle(**{verb: messages})
+    assert refused.positions == positions(messages)
     assert positions(await member.receive(2)) == positions(messages)
 
 
@@ -323,5 +310,9 @@ async def test_a_close_ends_a_waiting_read(client: redis.Redis, members: Members
         await member.subscription.aclose()
         await member.subscription.aclose()
     assert await member.fetch() == []
+    with pytest.raises(
+        ConnectionLost, match="closed by us"
+    ):  # a step between two commands must not connect again
+        await member.subscription._reader.call("PING")
     clients: Any = client.client_list()
     assert [entry for entry in clients if "worker" in entry["name"]] == []

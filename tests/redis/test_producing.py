@@ -250,6 +250,8 @@ async def test_a_replica_is_no_place_to_write(own_redis: OwnRedis) -> None:
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(WriteError, match="read only replica"):
                 await producer.send(b"x")
+            assert producer._wire is not None
+            assert producer._wire._connection is None
             client.replicaof("NO", "ONE")
         await producer.send(b"x")
 

@@ -10,6 +10,7 @@ import attrs
 import pytest
 import redis
 
+import pythia_redis
 from pythia_core import Secret, SubscriptionLost, WriteError
 from pythia_redis import RedisStreamsProducer
 from pythia_redis.connection import ConnectionLost
@@ -22,7 +23,7 @@ CANARY = "hunter2"
 # What they need, as the plugin's README shows it.
 CONSUMER = (
     "+xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xack +xpending +xinfo|consumers "
-    "+evalsha +eval +client|setname +client|id +client|unblock +time +select"
+    "+time +evalsha +eval +client|setname +client|id +client|unblock +select"
 )
 PRODUCER = "+xadd +type +ping +multi +exec +client|setname +select"
 
@@ -43,6 +44,14 @@ def add_user(client: redis.Redis) -> Iterator[Callable[..., None]]:
 def with_user(server: RedisServer, name: str, password: str = CANARY) -> str:
     """Return the server's URL with credentials."""
     return server.url.replace("redis://", f"redis://{name}:{password}@")
+
+
+def test_the_readme_shows_the_permissions() -> None:
+    """Those that the next test finds to be enough."""
+    readme = Path(pythia_redis.__file__).parents[2] / "README.md"
+    shown = " ".join(readme.read_text().split())
+    assert f"~events* {CONSUMER}" in shown
+    assert f"~events* {PRODUCER}" in shown
 
 
 async def test_few_permissions_are_enough(

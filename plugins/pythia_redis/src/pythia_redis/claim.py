@@ -36,7 +36,7 @@ class Claims:
         held: ids handed over and not settled: those are running here, whoever's they are by now.
     """
 
-    def __init__(self, wire: Wire, group: Group, held: Mapping[str, float]) -> None:
+    def __init__(self, wire: Wire, group: Group, held: Mapping[str, int]) -> None:
         self._wire = wire
         self._group = group
         self._held = held

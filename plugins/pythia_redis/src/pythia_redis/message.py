@@ -38,7 +38,9 @@ class RedisMessage(Message[Any]):
         self.position = entry[0].decode()
         fields = entry[1]
         if len(fields) == 2 and fields[0] == b"body":
-            self._fields: Sequence[bytes] = ALONE  # nothing to keep: one object less for the collector to visit
+            self._fields: Sequence[bytes] = (
+                ALONE  # nothing to keep: one object less for the collector to visit
+            )
             self.raw = raw = fields[1]
         else:
             self._fields = fields

@@ -22,12 +22,12 @@ from pythia_core import (
     full_jitter,
 )
 from pythia_redis.claim import Claims
-from pythia_redis.connection import SECONDS, ConnectionLost, Wire
+from pythia_redis.connection import SECONDS, Command, ConnectionLost, Wire
 from pythia_redis.group import Group, is_gone, log, make_group, remake_group
 from pythia_redis.message import RedisMessage
 from pythia_redis.options import Address
 from pythia_redis.scripts import REAP
-from pythia_redis.settling import Keep, Settler
+from pythia_redis.settling import UNKNOWN, Keep, Settler
 
 PARTITION: Final = 0  # a stream has no partitions
 LONGEST_OUTAGE: Final = 10.0  # seconds of failing reads that are ridden out, at most a third of the lease
@@ -57,7 +57,7 @@ class RedisSubscription(Subscription):
         self._reader = Wire(address, name=f"{group.consumer}/read", identify=True)
         self._commands = Wire(address, name=f"{group.consumer}/settle")
         self._assignment = Assignment(next(_assignments))
-        self._held: dict[str, float] = {}  # the server's time in ms when it was surely ours, or 0
+        self._held: dict[str, int] = {}  # see Settler
         self._claims = Claims(self._reader, group, self._held)
         self._outage = group.lease_ms / 3000
         self._failing_since: float | None = None
@@ -119,36 +119,46 @@ class RedisSubscription(Subscription):
             self._reading = None
         self._failing_since = None
         self._failures = 0
-        return self._hand_over(messages)
+        if not messages:
+            return ()
+        self._guess_size(messages)
+        return (Chunk(PARTITION, messages),)
 
     async def _next(self, limit: int, wait: float) -> Sequence[RedisMessage]:
         if found := await self._claims.step(limit):
+            self._hold(found, UNKNOWN)
             return found
         if self._stopped:
             return ()
-        group, block = self._group, int(wait * 1000)
-        command = ("XREADGROUP", "GROUP", group.name, group.consumer, "COUNT", limit)
-        waiting = ("BLOCK", block) if block else ()  # BLOCK 0 is for ever
-        read = (*command, *waiting, "STREAMS", group.stream, ">")
-        answer, time = await self._reader.pipeline([read, ("TIME",)], seconds=wait + SECONDS)
+        time, answer = await self._reader.pipeline(
+            [("TIME",), self._read(limit, wait)], seconds=wait + SECONDS
+        )
         if isinstance(answer, Exception):
             raise answer
         if not answer:
             self._claims.after_empty_read()
             return ()
         messages = list(map(RedisMessage, answer[0][1]))
-        since = int(time[0]) * 1000.0 if isinstance(time, list) else 0.0  # an account may lack permission for TIME
-        self._held.update(dict.fromkeys([message.position for message in messages], since))
+        # The time before the read, so that none of them was ours sooner, however the server stumbled in between.
+        self._hold(
+            messages, UNKNOWN if isinstance(time, Exception) else int(time[0]) * 1000 + int(time[1]) // 1000
+        )
         return messages
 
-    def _hand_over(self, messages: Sequence[RedisMessage]) -> Sequence[Chunk]:
-        if not messages:
-            return ()
-        for message in messages if messages[0].position not in self._held else ():
-            self._held[message.position] = 0.0
+    def _read(self, limit: int, wait: float) -> Command:
+        group, block = self._group, int(wait * 1000)
+        waiting = ("BLOCK", block) if block else ()  # BLOCK 0 is for ever
+        return (
+            *("XREADGROUP", "GROUP", group.name, group.consumer, "COUNT", limit),
+            *(*waiting, "STREAMS", group.stream, ">"),
+        )
+
+    def _hold(self, messages: Sequence[RedisMessage], since: int) -> None:
+        self._held.update(dict.fromkeys([message.position for message in messages], since))
+
+    def _guess_size(self, messages: Sequence[RedisMessage]) -> None:
         sample = messages[:: len(messages) // MEAN_OF + 1]
         self._mean_size = sum(message.size for message in sample) / len(sample) or 1.0
-        return (Chunk(PARTITION, messages),)
 
     async def _after_failure(self, error: ConnectionLost, wait: float) -> None:
         if self._closed:

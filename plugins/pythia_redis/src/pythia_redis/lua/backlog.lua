@@ -25,9 +25,7 @@ next = next and next[1] or ''
 if not state then return {0, redis.call('XLEN', stream), 0, 0, '', next, now} end
 
 local lag, counted = tonumber(state.lag), 0
-if next == '' then
-  lag = 0
-elseif not lag then -- NULL after a deletion in the middle or for a group made there, and absent in Redis 6.2
+if not lag then -- NULL after a deletion in the middle or for a group made there, and absent in Redis 6.2
   lag, counted = -1, #redis.call('XRANGE', stream, after, '+', 'COUNT', most)
 end
 local oldest = state.pending > 0 and redis.call('XPENDING', stream, group)[2] or ''
