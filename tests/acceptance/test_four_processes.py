@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import redis
@@ -19,7 +20,7 @@ from tests.waiting import wait_until
 MESSAGES = 20_000
 PROCESSES = 4
 
-WORKER = '''
+WORKER = """
 import os
 import anyio
 from pythia import Worker
@@ -34,10 +35,10 @@ class OrderProcessor(Worker):
     async def process(self, message):
         await anyio.sleep(0.01)
         os.write(LOG, b"%d\\n" % message.body["id"])
-'''
+"""
 
 
-def publish(client: "redis.Redis[bytes]") -> None:
+def publish(client: redis.Redis) -> None:
     """Fill the stream by the bare client."""
     for start in range(0, MESSAGES, 1000):
         pipeline = client.pipeline(transaction=False)
@@ -65,7 +66,7 @@ def running(folder: Path, server: RedisServer, log: Path) -> Iterator[subprocess
     pythia = Path(sys.executable).with_name("pythia")
     environ = {**os.environ, "REDIS_URL": server.url, "HANDLED": str(folder / "handled")}
     with log.open("ab") as out:
-        command = [pythia, "run", folder / "worker.py", "-n", str(PROCESSES)]
+        command: list[str | Path] = [pythia, "run", folder / "worker.py", "-n", str(PROCESSES)]
         process = subprocess.Popen(command, env=environ, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
         yield process
@@ -80,7 +81,7 @@ def test_nothing_is_lost_though_a_process_is_killed_and_all_are_stopped(
 ) -> None:
     """Kill one of four at half, stop at three quarters, start again: every message is handled and nothing pends."""
     server = own_redis()
-    client = redis.Redis(port=server.port)
+    client: Any = redis.Redis(port=server.port)
     (tmp_path / "worker.py").write_text(WORKER)
     folder = tmp_path / "handled"
     folder.mkdir()
@@ -103,7 +104,9 @@ def test_nothing_is_lost_though_a_process_is_killed_and_all_are_stopped(
 
     with running(tmp_path, server, log) as second:
         wait_until(
-            lambda: len(set().union(*handled(folder).values())) == MESSAGES, "everything is handled", seconds=60
+            lambda: len(set().union(*handled(folder).values())) == MESSAGES,
+            "everything is handled",
+            seconds=60,
         )
         wait_until(
             lambda: client.xpending("orders", "order-processors")["pending"] == 0, "nothing pends", seconds=30
