@@ -48,7 +48,7 @@ def with_user(server: RedisServer, name: str, password: str = CANARY) -> str:
 
 def test_the_readme_shows_the_permissions() -> None:
     """Those that the next test finds to be enough."""
-    readme = Path(pythia_redis.__file__).parents[2] / "README.md"
+    readme = Path(__file__).parents[2] / "plugins/pythia_redis/README.md"
     shown = " ".join(readme.read_text().split())
     assert f"~events* {CONSUMER}" in shown
     assert f"~events* {PRODUCER}" in shown

@@ -17,7 +17,7 @@ from pythia_core.errors import ConfigError, PluginError
 from pythia_core.last_resort import LastResort
 from pythia_core.runtime import Runtime
 from pythia_core.signals import StopSignals
-from pythia_core.together import event_loop_options, run_together
+from pythia_core.together import Ended, event_loop_options, run_together
 from pythia_core.worker import Worker
 
 __all__ = ["run_here"]
@@ -42,7 +42,7 @@ def run_here(worker: Worker[Any]) -> int:
 
 
 async def _main(runtime: Runtime) -> int:
-    last_resort = LastResort()
+    last_resort, ended = LastResort(), Ended()
     async with anyio.create_task_group() as group:
         if threading.current_thread() is threading.main_thread():  # signals belong to it
             await group.start(_obey_signals, runtime, last_resort)

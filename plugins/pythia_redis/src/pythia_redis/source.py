@@ -22,7 +22,7 @@ DEAD_LETTERS = ":dlq"
 _members = itertools.count(1)
 
 
-@attrs.frozen
+@attrs.frozen  # pyright: ignore[reportGeneralTypeIssues]  # what it shares with the sink cannot be frozen
 class RedisStreamsConsumer(RedisOptions, Source):
     """Read a Redis stream as one consumer of a group. Needs Redis 6.2 or Valkey, and no more than one key.
 

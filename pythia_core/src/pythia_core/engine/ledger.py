@@ -82,7 +82,7 @@ class Ledger(ABC):
         self.partition = partition
         self.assignment = assignment
         self.decode = decode
-        self.state = bytearray()
+        self.state: bytearray = bytearray()
         self.base = 0  # the number of the message that state[0] is about
         self.sizes: list[int] = []  # bytes of each body, beside state
         self.lanes: dict[Hashable, Message[Any]] = {}
