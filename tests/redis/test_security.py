@@ -10,7 +10,6 @@ import attrs
 import pytest
 import redis
 
-import pythia_redis
 from pythia_core import Secret, SubscriptionLost, WriteError
 from pythia_redis import RedisStreamsProducer
 from pythia_redis.connection import ConnectionLost
