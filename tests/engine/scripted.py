@@ -32,7 +32,7 @@ class Scripted(Source, Subscription):
         on_stop_fetching, on_settle, on_close: awaited within these calls.
     """
 
-    capabilities: Capabilities = Capabilities()
+    capabilities: Capabilities = attrs.field(factory=Capabilities)
     assignments: dict[Partition, Assignment] = attrs.field(factory=lambda: {0: Assignment(1)})
     on_subscribe: Callable[[], Awaitable[object]] | None = None
     on_stop_fetching: Callable[[], Awaitable[object]] | None = None

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from pythia_core.brokers.memory import MemoryBroker
-from pythia_core.contracts import Message
+from pythia_core.contracts import HeaderValue, Message
 from pythia_core.errors import Reject, WriteError
 from tests.engine.bench import Bench, Seen, running
 
@@ -38,7 +38,13 @@ async def fail(message: Message[Any]) -> None:
 async def test_a_dead_letter_says_everything() -> None:
     """Body, key and headers are the original's, duplicates included; ours are beside them, fit for any terminal."""
     broker = MemoryBroker()
-    headers = [("trace", "1"), ("trace", "2"), ("raw", b"\xff"), ("none", None), ("pythia-error", "forged")]
+    headers: list[tuple[str, HeaderValue]] = [
+        ("trace", "1"),
+        ("trace", "2"),
+        ("raw", b"\xff"),
+        ("none", None),
+        ("pythia-error", "forged"),
+    ]
     broker.publish("orders", b"\x00\xff body", key="k", headers=headers, id="m-1", timestamp=0.0)
     async with running(fail, broker=broker, ack="cumulative") as bench:
         await bench.until_settled(1)
@@ -60,7 +66,7 @@ async def test_a_dead_letter_says_everything() -> None:
 
 @pytest.mark.parametrize("ack", ["individual", "cumulative", "both"])
 async def test_a_dead_letter_is_confirmed_before_its_message_is_settled(ack: str) -> None:
-    """While its place cannot be written to nothing is settled, and the handler is not run again."""
+    """D2: while its place cannot be written to nothing is settled, and the handler is not run again."""
     broker, seen = MemoryBroker(), Seen(fail)
     broker.hold("write", healed := anyio.Event(), topic="orders.dlq")
     broker.fail_next("write", topic="orders.dlq")
@@ -107,7 +113,7 @@ async def stopped(bench: Bench, why: str) -> None:
 
 
 async def test_without_a_place_for_dead_letters_the_partition_stops() -> None:
-    """The message is neither settled nor run again, nothing more is fetched, and a stop gives it back."""
+    """D3: the message is neither settled nor run again, nothing more is fetched, and a stop gives it back."""
     seen = Seen(fail)
     async with running(seen, b"1", dead_letter=None) as bench:
         await stopped(bench, "no place for dead letters")

@@ -53,16 +53,18 @@ async def test_without_a_sink_what_is_returned_is_dropped() -> None:
 
 
 async def test_a_message_is_unsettled_until_its_output_is_confirmed_and_its_worker_is_free() -> None:
-    """One worker runs the next message while the output of the first is still on its way."""
+    """P1: one worker runs the next message while the output of the first is still on its way."""
     broker, seen = MemoryBroker(), Seen(echo)
     broker.hold("write", confirm := anyio.Event())
-    async with producers(broker, "out") as (out,):
-        async with running(seen, b"1", b"2", broker=broker, sink=out, max_concurrent_tasks=1) as bench:
-            await bench.until(lambda: len(seen) == 2, "both have run")
-            await anyio.wait_all_tasks_blocked()
-            assert (bench.settled, bench.engine.stats.in_flight) == ([], 2)
-            confirm.set()
-            await bench.until_settled(2)
+    async with (
+        producers(broker, "out") as (out,),
+        running(seen, b"1", b"2", broker=broker, sink=out, max_concurrent_tasks=1) as bench,
+    ):
+        await bench.until(lambda: len(seen) == 2, "both have run")
+        await anyio.wait_all_tasks_blocked()
+        assert (bench.settled, bench.engine.stats.in_flight) == ([], 2)
+        confirm.set()
+        await bench.until_settled(2)
 
 
 async def test_the_key_stays_closed_until_the_output_is_confirmed() -> None:
@@ -81,7 +83,7 @@ async def test_the_key_stays_closed_until_the_output_is_confirmed() -> None:
 
 
 async def test_a_failed_branch_is_retried_alone() -> None:
-    """The sink that confirmed gets nothing twice, and the handler is not run again."""
+    """P2: the sink that confirmed gets nothing twice, and the handler is not run again."""
     broker = MemoryBroker()
     broker.fail_next("write", topic="bad", times=2)
     async with producers(broker, "good", "bad") as (good, bad):

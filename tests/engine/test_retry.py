@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from tests.engine.bench import Seen, running
 
 
 async def test_a_message_is_run_exactly_as_often_as_the_policy_says() -> None:
-    """Then it is a dead letter; each attempt has its number."""
+    """D1: then it is a dead letter; each attempt has its number."""
     attempts: list[int] = []
 
     async def handler(message: Message[Any]) -> None:
@@ -84,7 +85,7 @@ def delays(policy: RetryPolicy, errors: list[Exception]) -> list[float]:
             await bench.until_settled(1)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 def test_backoff_grows_up_to_its_cap(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from pythia_core.brokers.memory import MemoryBroker
+from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
 from pythia_core.contracts import Assignment, Capabilities, Message, Refusals, Refused, Settlement
 from pythia_core.engine.engine import Engine
+from pythia_core.errors import Reject
 from pythia_core.settings import Settings
 from tests.engine.bench import Seen, running
 from tests.engine.scripted import Scripted
@@ -200,3 +201,34 @@ async def test_a_settle_that_raises_is_made_again(ack: str, fault: str) -> None:
     async with running(seen, b"1", b"2", broker=broker, ack=ack) as bench:
         await bench.until(lambda: bench.engine.stats.settled == 2, "both are settled")
         assert (sorted(bench.settled), sorted(seen)) == ([b"1", b"2"], [b"1", b"2"])
+
+
+async def test_outputs_of_a_lost_partition_are_not_written() -> None:
+    """P5, D4: neither what is queued, nor the result, nor a dead letter of what ends later."""
+    broker, fail = MemoryBroker(), anyio.Event()
+    broker.hold("write", write := anyio.Event(), topic="out")
+
+    async def handler(message: Message[Any]) -> bytes:
+        if message.raw in (b"late", b"fails"):
+            await fail.wait()
+        if message.raw == b"fails":
+            raise Reject
+        return message.raw
+
+    source, seen = Scripted(CUMULATIVE, {0: Assignment("a", 0)}), Seen(handler)
+    async with MemoryProducer("out", broker=broker) as out, MemoryProducer("dlq", broker=broker) as dlq:
+        engine = Engine(source, seen, Settings(batch_size=1), sink=out, dead_letter=dlq)
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run)
+            await eventually(lambda: source.rooms, "it fetches")
+            source.deliver(b"first", b"queued", b"late", b"fails")
+            await eventually(lambda: len(seen) == 4, "all have started")
+            await anyio.wait_all_tasks_blocked()
+            source.owner.lost([0])
+            fail.set()
+            write.set()
+            await eventually(lambda: engine.stats.in_flight == 0, "all have ended")
+            await anyio.wait_all_tasks_blocked()
+            engine.force()
+    assert [record.value for record in broker.records("out")] == [b"first"]  # it was being written already
+    assert (broker.records("dlq"), source.settlements) == ([], [])

@@ -282,3 +282,44 @@ async def test_a_settle_that_hangs_does_not_outlast_the_deadline() -> None:
             await eventually(lambda: engine.stats.finished, "it is done")
             engine.stop()
     assert source.closed == 1
+
+
+async def test_calls_of_a_client_are_made_as_it_was_promised() -> None:
+    """O1, O2, C1: what a fetch brings is entered before anything else runs, no fetch is cut off, settle is serial."""
+    busy: list[str] = []
+    entered: list[int] = []
+    engine: Engine
+
+    class Strict(Scripted):
+        async def fetch(self, *arguments: Any) -> Any:
+            try:
+                chunks = await super().fetch(*arguments)
+            except anyio.get_cancelled_exc_class():
+                assert self.closed, "a fetch was cancelled before aclose"
+                raise
+            before = engine.stats.received
+            tasks.start_soon(self.look, before + sum(len(chunk.messages) for chunk in chunks))
+            return chunks
+
+        async def look(self, expected: int) -> None:
+            entered.append(engine.stats.received - expected)
+
+        async def settle(self, settlements: Sequence[Settlement]) -> Refusals:
+            assert not busy, "settle was called while it was under way"
+            busy.append("settle")
+            await anyio.sleep(0.02)
+            busy.clear()
+            return await super().settle(settlements)
+
+    source = Strict()
+    engine = Engine(source, Seen(), Settings(batch_timeout=0.005))
+    async with anyio.create_task_group() as tasks, anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        for number in range(10):
+            count = len(source.rooms)
+            source.deliver(b"x", first=number)
+            await eventually(lambda: len(source.rooms) > count, "it was fetched")  # noqa: B023
+        engine.stop()
+    assert len(entered) >= 10
+    assert set(entered) == {0}
+    assert source.done == set(range(10))

@@ -56,7 +56,8 @@ RESUBSCRIBE_BASE, RESUBSCRIBE_FACTOR, RESUBSCRIBE_CAP = 0.5, 2.0, 10.0
 
 def compose(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
     """Return ``handler`` inside all of ``middleware``: the lowest phase outermost, then in the order given."""
-    for layer in sorted(middleware, key=lambda layer: layer.phase, reverse=True):
+    outermost_first = sorted(middleware, key=lambda layer: layer.phase)
+    for layer in reversed(outermost_first):
         handler = layer.wrap(handler)
     return handler
 
@@ -152,14 +153,20 @@ class Engine:
         if self._stop_reason is not None:
             self._begin_to_stop()
         self.tell("start", self.stats)
+        wrong: ConfigError | None = None  # raised outside of the group, which would wrap it
         async with anyio.create_task_group() as group:
             self._build(group)
             self.pool.start(group)
             group.start_soon(self.parking.run, name="pythia parking")
             group.start_soon(self._sweep, name="pythia sweep")
-            await self._subscribe_until_stopped()
+            try:
+                await self._subscribe_until_stopped()
+            except ConfigError as error:
+                wrong = error
             group.cancel_scope.cancel()
         self.tell("stopped", self._stop_reason or "")
+        if wrong is not None:
+            raise wrong
         return Exit.CLEAN
 
     def _build(self, group: TaskGroup) -> None:
