@@ -6,6 +6,7 @@ XADD is two entries (a retried XREADGROUP strands the first reply). And a comman
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,7 @@ Command = tuple[str | bytes | int, ...]
 SECONDS: Final = 5.0  # for a command that does not block
 CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
+RECEIVE: Final = 1 << 20  # bytes
 
 # What a server answers that is not, or not yet, the primary: another connection may find the right one.
 ELSEWHERE: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
@@ -53,7 +55,9 @@ class Wire:
         self._name = "".join(c if "!" <= c <= "~" else "_" for c in name)
         self._identify = identify
         self._connection: AbstractConnection | None = None
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(
+            fast_acquire=True
+        )  # else a command is sent only after all that is ready has run
         self._closed = False
 
     async def call(self, *command: str | bytes | int, seconds: float = SECONDS) -> Any:
@@ -126,6 +130,7 @@ class Wire:
         await self._drop()  # closed by the other side, or holding an answer that nobody waits for
         connection = self._connection = make(self.address, self._name)
         await connection.connect()  # type: ignore[no-untyped-call]
+        _widen(connection)
         if self._identify:
             await connection.send_command("CLIENT", "ID", check_health=False)
             number = await _answer(connection)
@@ -151,6 +156,14 @@ class Wire:
                 await connection.disconnect()
             except (exceptions.RedisError, OSError):
                 return  # it was broken already
+
+
+def _widen(connection: AbstractConnection) -> None:
+    """Let the system take in a whole batch while messages are at work, where its default holds a third of one."""
+    writer = connection._writer
+    sock = writer.get_extra_info("socket") if writer is not None else None
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE)
 
 
 def pack(command: Command) -> bytes:
@@ -185,6 +198,7 @@ def make(address: Address, name: str) -> AbstractConnection:
         "socket_connect_timeout": CONNECT_SECONDS,
         "protocol": 2,  # the same answers from 6.2 to 8, and lists are cheaper to make than maps
         "driver_info": None,
+        "socket_read_size": RECEIVE,
     }
     if address.path is not None:
         return UnixDomainSocketConnection(path=address.path, **common)
