@@ -121,6 +121,26 @@ def test_orphans_do_not_outlive_their_drain(tmp_path: Path) -> None:
         wait_for_death(orphans, 5)
 
 
+@pytest.mark.parametrize("how", ["orphaned", "sigterm"])
+def test_a_thread_that_never_ends_keeps_no_child(tmp_path: Path, how: str) -> None:
+    """Past its drain and its grace a child exits around it, however often it is asked."""
+    text = WORKER.replace('note("begin")', 'note("begin")\n        await self.offload(time.sleep, 1000)')
+    text = text.replace(
+        "import json,", "import pythia_core.supervisor.serving as it; it.KILL_GRACE = 0.5\nimport json,"
+    )
+    with run(tmp_path, "-o", "drain_timeout=0.5", text=text) as running:
+        (child,) = running.wait_for("begin")
+        if how == "orphaned":
+            running.signal(signal.SIGKILL)
+            running.ends()
+            wait_for_death([child], 5)
+            return
+        deadline = time.monotonic() + 5
+        while is_alive(child):
+            assert time.monotonic() < deadline, running.output()
+            kill(child, signal.SIGTERM)
+
+
 def test_a_killed_child_is_replaced(tmp_path: Path) -> None:
     """After a wait, by another process in the same slot; the other child notices nothing."""
     with run(tmp_path, "-n", "2") as running:
@@ -253,5 +273,5 @@ def test_nohup_is_kept(tmp_path: Path) -> None:
         running.open_gate()
         running.signal(signal.SIGTERM)
         assert running.ends() == 0
-        assert "rolling restart" not in running.output()
+        assert "roll" not in running.output()
         drained(running)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
+import time
 
 import attrs
 
@@ -18,10 +20,14 @@ class LastResort:
     """Exits the process when its time is up, from a thread of its own, past everything that blocks."""
 
     _timer: threading.Timer | None = None
+    _due: float = math.inf
 
     def arm(self, seconds: float, code: int) -> None:
-        """Exit with ``code`` after so many seconds; the last call counts."""
+        """Exit with ``code`` after so many seconds, unless that is to happen sooner anyway."""
+        if (due := time.monotonic() + seconds) >= self._due:
+            return
         self.disarm()
+        self._due = due
         self._timer = threading.Timer(seconds, _exit, (seconds, code))
         self._timer.daemon = True
         self._timer.start()
@@ -30,6 +36,7 @@ class LastResort:
         """Let the process live."""
         if self._timer is not None:
             self._timer.cancel()
+            self._due = math.inf
 
 
 def _exit(seconds: float, code: int) -> None:

@@ -35,7 +35,7 @@ class Link:
         descriptor: of the inherited socket.
 
     Invariants: until ``bind`` nothing has been fetched, so any order ends the process at once, with 0. After it each
-    order is handed over once and in its order, except that a second SIGTERM is the first one's echo.
+    order is handed over in its order; a second SIGTERM asks for no more than the first.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -86,11 +86,9 @@ class Link:
     # -- listening -----------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        terminated = False
         while True:
             readable, _, _ = select.select([self._mailbox.socket, self._wake], [], [])
-            if self._wake in readable and self._wake.recv(4096) and not terminated:
-                terminated = True
+            if self._wake in readable and self._wake.recv(4096):
                 self._heard("sigterm")
             if self._mailbox.socket in readable:
                 for message in self._mailbox.receive():

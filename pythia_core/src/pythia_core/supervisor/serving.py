@@ -30,7 +30,7 @@ from pythia_core.runtime import Runtime
 from pythia_core.supervisor.fleet import KILL_GRACE
 from pythia_core.supervisor.link import Link, Order
 from pythia_core.supervisor.wire import Options
-from pythia_core.together import event_loop_options, run_together
+from pythia_core.together import Ended, event_loop_options, run_together
 
 __all__ = ["serve"]
 
@@ -136,6 +136,7 @@ class _Child:
             asyncio.get_running_loop()
         )  # a child always runs asyncio; anyio has no call from a thread that does not wait
         self.link.bind(lambda order: loop.call_soon_threadsafe(self.obey, order))
+        ended = Ended()
         async with anyio.create_task_group() as group:
             group.start_soon(self._report_for_ever)
             ended = await run_together(self.runtimes)
@@ -143,6 +144,7 @@ class _Child:
         self._report()
         for text in ended.refusals:
             self.link.say("fault", text=text, hopeless=True)
+        self.last_resort.disarm()
         self.last_resort.arm(LINGER_SECONDS, ended.code)
         return ended.code
 
