@@ -19,13 +19,13 @@ import attrs
 import psutil
 
 from pythia_core import logs, plugins
+from pythia_core.budget import memory_fault, memory_limit
 from pythia_core.collector import tuned
 from pythia_core.config import resolve
 from pythia_core.engine.health import Exit
 from pythia_core.errors import ConfigError, PythiaError
 from pythia_core.last_resort import LastResort
 from pythia_core.loader import load_workers
-from pythia_core.memory import refuse_too_much
 from pythia_core.runtime import Runtime
 from pythia_core.supervisor.fleet import KILL_GRACE
 from pythia_core.supervisor.link import Link, Order
@@ -81,7 +81,9 @@ def _prepare(options: Options) -> list[Runtime]:
     first = runtimes[0].resolved
     logs.configure(first.log_level, first.log_format, who=who)
     bounds = [runtime.resolved.settings.max_memory_mb for runtime in runtimes]
-    refuse_too_much(max((bound for bound in bounds if bound), default=None), options.processes)
+    most = max((bound for bound in bounds if bound), default=None)
+    if fault := memory_fault(most, options.processes, memory_limit()):
+        raise ConfigError(fault)
     return runtimes
 
 
