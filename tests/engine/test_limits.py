@@ -131,17 +131,18 @@ async def test_a_gate_decides_how_much_comes_in() -> None:
 async def test_a_partition_that_stopped_is_not_asked_again() -> None:
     """N2: neither if a fetch that began before brings more of it."""
 
-    async def fail(message: Message[Any]) -> None:
-        raise Reject
+    async def handler(message: Message[Any]) -> None:
+        if message.raw == b"bad":
+            raise Reject
 
     source = Scripted(
         Capabilities(ack="cumulative", order_scope="partition"), {n: Assignment(n, 0) for n in (0, 1)}
     )
-    engine = Engine(source, fail, Settings())
+    engine = Engine(source, handler, Settings())
     async with anyio.create_task_group() as group:
         group.start_soon(engine.run)
         await eventually(lambda: source.rooms, "it fetches")
-        source.deliver(b"1")
+        source.deliver(b"bad")
         await eventually(lambda: len(source.rooms) > 1 and engine.disposition.held, "it has stopped")
         source.deliver(b"2", first=1)
         await eventually(lambda: engine.stats.received == 2, "more has come")

@@ -278,6 +278,24 @@ class Core(RuleBasedStateMachine):
         """A handler raises."""
         self.hand.pool.go(data.draw(st.sampled_from(self.running())), error=error)
 
+    @precondition(lambda self: self.engine.scheduler.ready or self.hand.pool.running)
+    @rule(count=st.integers(2, 8))
+    def work(self, count: int) -> None:
+        """Several handlers return, one after the other."""
+        for _ in range(count):
+            if self.hand.pool.running:
+                self.hand.pool.go(self.running()[0])
+            elif self.engine.scheduler.ready:
+                self.wake()
+
+    @precondition(lambda self: not self.hand.settling)
+    @rule(renew=st.booleans())
+    def settle(self, renew: bool) -> None:
+        """The broker is told and answers at once."""
+        self.begin_to_settle(renew)
+        if self.hand.settling:
+            self.end_settling(executed=True, heard=True)
+
     @precondition(lambda self: len(self.engine.parking) > 0)
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:

@@ -118,6 +118,24 @@ async def test_a_failed_output_holds_back_later_ones_of_its_key_only() -> None:
         assert [v for v in values if v[:1] == b"b"] == [b"b1", b"b2"]
 
 
+async def test_an_output_waits_for_one_of_its_key_that_failed_earlier() -> None:
+    """P3: also one that comes while the first waits for its next attempt."""
+    broker = MemoryBroker()
+    broker.fail_indexes({0: WriteError("busy")}, topic="out")
+    async with producers(broker, "out") as (out,):
+
+        async def handler(message: Message[Any]) -> Output:
+            return Output(None, message.raw, key="k")
+
+        async with running(handler, b"1", broker=broker, sink=out) as bench:
+            await bench.until(lambda: bench.writing, "it is on its way")
+            (writer,) = bench.engine.publisher._lanes.values()
+            await bench.until(lambda: writer._held or written(broker, "out"), "it has failed")
+            bench.send(b"2")
+            await bench.until_settled(2)
+        assert written(broker, "out") == [b"1", b"2"]
+
+
 async def test_an_output_that_can_never_be_written_is_the_messages_failure() -> None:
     """P4: it ends as a dead letter that says so."""
     broker = MemoryBroker()

@@ -217,8 +217,8 @@ async def test_nothing_is_released_before_the_client_has_stopped_to_fetch() -> N
         await fail.wait()
         raise ValueError
 
-    source = Scripted(on_stop_fetching=stopped.wait)
-    engine = Engine(source, Seen(handler), Settings(order="key", batch_timeout=0.01))
+    source, seen = Scripted(on_stop_fetching=stopped.wait), Seen(handler)
+    engine = Engine(source, seen, Settings(order="key", batch_timeout=0.01))
     async with anyio.create_task_group() as group:
         group.start_soon(engine.run)
         await eventually(lambda: source.rooms, "it fetches")
@@ -232,6 +232,7 @@ async def test_nothing_is_released_before_the_client_has_stopped_to_fetch() -> N
         assert source.released == []
         stopped.set()
     assert sorted(set(source.released)) == [0, 1, 2, 3]
+    assert b"4" not in seen, "what arrives after a stop has begun is not run"
     assert engine.stats.in_flight == 0
 
 
@@ -323,3 +324,18 @@ async def test_calls_of_a_client_are_made_as_it_was_promised() -> None:
     assert len(entered) >= 10
     assert set(entered) == {0}
     assert source.done == set(range(10))
+
+
+@pytest.mark.parametrize("fault", ["fail_next", "drop_reply"])
+async def test_a_stop_settles_again_what_the_broker_did_not_take(fault: str) -> None:
+    """C2, C3: a drain ends when all that is done is settled, not when it was tried."""
+    broker, handler = MemoryBroker(), Gate()
+    async with running(handler, b"1", broker=broker, ack="cumulative") as bench:
+        await bench.until(lambda: handler, "it runs")
+        bench.engine.stop()
+        await anyio.wait_all_tasks_blocked()
+        getattr(broker, fault)("settle", times=2)
+        handler.gate.set()
+        await bench.ended()
+        assert bench.settled == [b"1"]
+        assert bench.engine.stats.settled == 1
