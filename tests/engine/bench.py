@@ -17,6 +17,7 @@ from pythia_core.settings import Limits, RetryPolicy, Settings
 from tests.waiting import eventually
 
 QUICK = RetryPolicy(attempts=3, base=0.0, cap=0.0)
+INTERVAL = 0.037  # seconds; no divisor of 0.1, at which wait_all_tasks_blocked looks on asyncio and would meet it each time
 DEFAULT = object()
 SETTINGS = {field.name for field in attrs.fields(Settings)}
 ENGINE = {"sink", "dead_letter", "middleware", "telemetry", "codec", "batch"}
@@ -95,7 +96,7 @@ def make(
     return Engine(
         source,
         handler,
-        Settings(**{"retry": QUICK, "batch_timeout": 0.05, "limits": Limits(**limits), **settings}),
+        Settings(**{"retry": QUICK, "batch_timeout": INTERVAL, "limits": Limits(**limits), **settings}),
         dead_letter=dead_letter,
         name="tests",
         **engine,
