@@ -156,7 +156,7 @@ class Pool:
                 unchecked -= 1
             else:
                 now = clock()
-                while now >= self._turn_ends:  # also after a yield: others may have used up the new turn before us
+                while now >= self._turn_ends:  # also after a yield: others may have used up the new turn
                     slot.message = None
                     await self._yield()
                     now = clock()
