@@ -88,6 +88,12 @@ class HandPool(Pool):
             del self.loops[slot]
             self.slots.discard(slot)
 
+    def close(self) -> None:
+        """End all workers, wherever they are."""
+        for slot, loop in list(self.loops.items()):
+            slot.active = False
+            loop.close()
+
     @property
     def sleeping(self) -> list[Slot]:
         """The workers that have nothing to do."""
