@@ -1,9 +1,12 @@
 """What people see of a fleet: sums that never fall, lines that do not repeat themselves, a panel that leaves no trace."""
 
+import fcntl
 import io
 import logging
 import re
 import signal
+import struct
+import termios
 from pathlib import Path
 
 import attrs
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 
 from pythia_core.supervisor.figures import Figures, Row, Totals
 from pythia_core.supervisor.panel import render
+from pythia_core.supervisor.shell import Supervisor
 from pythia_core.supervisor.views import LogLines, Overview, choose_view, count, summary
+from pythia_core.supervisor.wire import Options
 from tests.supervisor.running import run_on_terminal
 
 SOME = Totals(done=1_234_567, in_flight=4096, retried=12, dead_lettered=3, rate=812.3, rss=512 << 20)
@@ -171,15 +176,29 @@ def test_the_panel_reserves_its_rows_and_gives_them_back(tmp_path: Path) -> None
 
 def test_the_panel_follows_the_terminals_size(tmp_path: Path) -> None:
     """A smaller window gets a panel at its own bottom."""
-    import fcntl
-    import struct
-    import termios
-
     with run_on_terminal(tmp_path, rows=40) as (running, terminal):
         running.wait_for("begin")
         running.wait_for_text("\x1b[1;37r")
         fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 80, 0, 0))
         running.wait_for_text("\x1b[1;17r")
+        fcntl.ioctl(
+            terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 80, 0, 0)
+        )  # too small for any
+        running.wait_for_text("\x1b[r", 2)
         running.open_gate()
         running.signal(signal.SIGTERM)
         assert running.ends() == 0
+
+
+def test_a_view_that_fails_does_not_end_the_fleet(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing that only shows may stop what works: it is replaced by log lines, once."""
+
+    class Broken(LogLines):
+        def show(self, overview: Overview, now: float) -> None:
+            raise OSError("the terminal has gone")
+
+    supervisor = Supervisor(Options(target="jobs.py"), 1, Broken())
+    supervisor._show()
+    supervisor._show()
+    assert len(caplog.records) == 1
+    assert type(supervisor.view) is LogLines

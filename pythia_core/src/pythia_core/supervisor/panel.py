@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pythia_core.supervisor.figures import Row, Totals
-from pythia_core.supervisor.views import Overview, count, restarts, summary
+from pythia_core.supervisor.views import SMALLEST, Overview, count, restarts, summary
 
 __all__ = ["Panel", "render"]
 
@@ -58,6 +58,9 @@ class Panel:
         if not self._in_foreground():
             return
         width, height = os.get_terminal_size(self.stream.fileno())
+        if height < SMALLEST:
+            self._write(self._give_up())
+            return
         lines = render(overview, width, max(3, height // 2), colour=self.colour)
         if len(lines) != self._rows or (width, height) != self._size:
             self._write(self._give_up() + self._reserve(len(lines), width, height))

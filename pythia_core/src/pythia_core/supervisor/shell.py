@@ -38,7 +38,7 @@ from pythia_core.supervisor.events import (
 )
 from pythia_core.supervisor.figures import Figures, Row
 from pythia_core.supervisor.machine import Machine
-from pythia_core.supervisor.views import Overview, View
+from pythia_core.supervisor.views import LogLines, Overview, View
 from pythia_core.supervisor.wire import Mailbox, Options
 
 __all__ = ["Supervisor"]
@@ -96,7 +96,7 @@ class Supervisor:
         try:
             while self._exit_code is None:
                 self._feed(Tick())
-                self.view.show(self.overview(), time.monotonic())
+                self._show()
                 for key, _ in self._selector.select(self._timeout()):
                     if key.data is not None:
                         self._listen(key.data)
@@ -104,7 +104,7 @@ class Supervisor:
                     self._caught(number, terminal)
                 self._reap()
         finally:
-            self.view.close(self.overview())
+            self._show(last=True)
             self._selector.close()
         return self._exit_code
 
@@ -235,6 +235,17 @@ class Supervisor:
             process.mailbox.send({"do": command})
 
     # -- what it looks like --------------------------------------------------------------------------
+
+    def _show(self, *, last: bool = False) -> None:
+        """Show the fleet. A terminal that goes wrong must not take the fleet with it: then there are lines."""
+        try:
+            if last:
+                self.view.close(self.overview())
+            else:
+                self.view.show(self.overview(), time.monotonic())
+        except Exception:
+            log.exception("the view of the fleet failed and is replaced by log lines")
+            self.view = LogLines()
 
     def overview(self) -> Overview:
         """Return the fleet as it is now."""

@@ -11,7 +11,7 @@ import attrs
 
 from pythia_core.supervisor.figures import Row, Totals
 
-__all__ = ["LogLines", "Overview", "View", "choose_view", "count", "restarts", "summary"]
+__all__ = ["SMALLEST", "LogLines", "Overview", "View", "choose_view", "count", "restarts", "summary"]
 
 log = logging.getLogger("pythia.supervisor")
 
