@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.supervisor.running import COMMAND, WORKER, is_alive, kill, run, wait_for_death
+from tests.supervisor.running import COMMAND, WORKER, kill, run, wait_for_death
 from tests.waiting import wait_until
 
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -61,8 +61,7 @@ def test_a_killed_child_of_process_one_is_replaced(tmp_path: Path) -> None:
         running.wait_for("begin", 2)
         pids = [process.pid for process in one.children(recursive=True)]
         one.kill()
-        wait_for_death(pids)
-        assert not is_alive(one.pid)
+        wait_for_death([one.pid, *pids])
 
 
 def no_strangers(one: psutil.Process) -> bool:

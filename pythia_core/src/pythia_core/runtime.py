@@ -200,7 +200,7 @@ class Runtime:
             dead_letter=dead_letter,
             middleware=resolved.middleware,
             telemetry=resolved.telemetry,
-            **({"batch": True} if takes_batches(self.worker) else {}),
+            batch=takes_batches(self.worker),
         )
 
     async def _open_sink(self) -> Sink | None:

@@ -47,6 +47,7 @@ from pythia_core.supervisor.events import (
     Tick,
 )
 from pythia_core.supervisor.fleet import KILL_GRACE, Child, Seat, describe_status, free_slot
+from pythia_core.supervisor.hope import Hope
 from pythia_core.supervisor.roll import READY_SECONDS, Roll
 
 __all__ = ["Machine"]
@@ -54,7 +55,6 @@ __all__ = ["Machine"]
 BACKOFF_BASE, BACKOFF_FACTOR, BACKOFF_CAP = 1.0, 2.0, 30.0  # seconds; a crash loop costs two starts a minute
 STEADY = 10.0  # seconds ready, after which a death is not a failed start
 SILENT_SECONDS = 10.0  # without a report; they come each second
-HOPE_SECONDS = 300.0  # without any child ready, for a reason of its own
 
 CLEAN, RECYCLE = 0, 75
 
@@ -78,8 +78,7 @@ class Machine:
     exit_code: int = attrs.field(default=0, init=False)
     _signals: StopSignals = attrs.field(factory=StopSignals, init=False)
     _started: int = attrs.field(default=0, init=False)
-    _anyone_ready: bool = attrs.field(default=False, init=False)
-    _last_fine: float | None = attrs.field(default=None, init=False)
+    _hope: Hope = attrs.field(factory=Hope, init=False)
     _told: set[str] = attrs.field(factory=set, init=False)
     _ended: bool = attrs.field(default=False, init=False)
     now: float = attrs.field(default=0.0, init=False)
@@ -88,8 +87,6 @@ class Machine:
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event at a time (seconds, monotonic) and return what to do, in this order."""
         self.now, self._actions = now, []
-        if self._last_fine is None:
-            self._last_fine = now
         self._note(event)
         self._advance()
         return self._actions
@@ -159,10 +156,8 @@ class Machine:
     def _reported(self, child: Child, report: Report) -> None:
         was_ready = child.ready
         child.take(report, self.now)
-        if child.ready or report.waiting_for == "broker":
-            self._last_fine = self.now
+        self._hope.note(child, self.now)
         if child.ready and not was_ready:
-            self._anyone_ready = True
             self._told.clear()
             self.say("info", f"process {child.number} is ready")
         elif child.overdue(self.now):
@@ -212,7 +207,7 @@ class Machine:
         delay = full_jitter(seat.failures, BACKOFF_BASE, BACKOFF_FACTOR, BACKOFF_CAP, self.random)
         seat.due = self.now + (0.0 if by_itself else delay)
         seat.child, seat.recycled, seat.hopeless = None, by_itself and status == RECYCLE, child.hopeless
-        if child.hopeless and not self._anyone_ready:
+        if child.hopeless and not self._hope.anyone_was_ready:
             return  # it has said so itself, and may not be tried again
         level: Level = "info" if status in (CLEAN, RECYCLE) else "error"
         self.say(level, f"process {child.number} ended {how}; the next starts in {seat.due - self.now:.1f} s")
@@ -220,8 +215,9 @@ class Machine:
     # What follows --------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        if not self.stopping:
-            self._judge()
+        why = self._hope.lost(self.seats, self.children.values(), self.now)
+        if why and not self.stopping:
+            self._give_up(why)
         if not self.stopping:
             if self.roll is not None and not self.roll.advance(self):
                 self.roll = None
@@ -231,15 +227,6 @@ class Machine:
         if self.stopping and not self.children and not self._ended:
             self._ended = True
             self._actions.append(End(self.exit_code))
-
-    def _judge(self) -> None:
-        """End if nothing but people can help."""
-        if not self._anyone_ready and self.seats and all(seat.hopeless for seat in self.seats):
-            self._give_up("no process can start, and trying again would change nothing")
-        elif self._last_fine is not None and self.now - self._last_fine >= HOPE_SECONDS:
-            reasons = {reason for child in self.children.values() for reason in child.reasons}
-            why = "; ".join(sorted(reasons)) or "they end before they are ready"
-            self._give_up(f"no process was ready for {HOPE_SECONDS / 60:.0f} minutes: {why}")
 
     def _give_up(self, why: str) -> None:
         self.say("error", f"giving up: {why}")
