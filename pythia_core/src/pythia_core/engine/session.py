@@ -247,7 +247,10 @@ class Session:
             message._ledger, message._sequence = ledger, number
             if isinstance(ledger, TokenLedger):
                 ledger.mark(message, RELEASED)
-        self._engine.stats.released += len(chunk.messages)
+        stats, count = self._engine.stats, len(chunk.messages)
+        stats.received += count
+        stats.finished += count
+        stats.released += count
 
     def _set_aside(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
         """Park for ever what arrives before the client has stopped: released any earlier it would come straight back."""
