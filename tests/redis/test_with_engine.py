@@ -3,13 +3,15 @@
 import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
+import attrs
 import pytest
 import redis
 
@@ -131,6 +133,35 @@ async def test_dead_letters_go_to_their_natural_place(client: redis.Redis, redis
     assert sorted(fields["body"] for _, fields in letters) == ["{", '{"n": 3}']
     assert {fields["h:pythia-source"] for _, fields in letters} == {"events"}
     assert sorted(done) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert pending(client) == {}
+
+
+async def test_messages_of_a_key_run_in_their_order(client: redis.Redis, redis_server: RedisServer) -> None:
+    """Within a process, never two of one at once, also where one of them has to be tried again; other keys flow."""
+    keys, each = 20, 50
+    for number in range(keys * each):
+        client.xadd("events", {"body": number, "key": f"k{number % keys}"})
+    done: dict[Any, list[int]] = defaultdict(list)
+    at_work: Counter[Any] = Counter()
+    overlaps: list[Any] = []
+
+    async def work(message: Message[Any]) -> None:
+        at_work[message.key] += 1
+        if at_work[message.key] > 1:
+            overlaps.append(message.key)
+        await anyio.lowlevel.checkpoint()
+        at_work[message.key] -= 1
+        if message.body % 97 == 5 and message.attempt == 1:
+            raise ValueError("busy")
+        done[message.key].append(message.body)
+
+    settings = attrs.evolve(FAST, order="key", batch_size=100)
+    engine = make_engine(redis_server.url, work, settings)
+    async with running(engine):
+        await eventually(lambda: engine.stats.settled == keys * each, "all were settled")
+    assert engine.stats.retried > 0
+    assert overlaps == []
+    assert done == {f"k{key}": list(range(key, keys * each, keys)) for key in range(keys)}
     assert pending(client) == {}
 
 
