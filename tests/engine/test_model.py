@@ -17,10 +17,12 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-import pythia_core.engine.ledger as ledger_module
+import pythia_core.engine.offset_ledger as offset_module
 import pythia_core.engine.pool as pool_module
+import pythia_core.engine.token_ledger as token_module
 from pythia_core.contracts import Assignment, Capabilities, Chunk, Message, Output, Refused, Settlement
-from pythia_core.engine.ledger import DONE, OPEN, REJECTED, RELEASED, SETTLED, Ledger, OffsetLedger
+from pythia_core.engine.ledger import DONE, OPEN, REJECTED, RELEASED, SETTLED, Ledger
+from pythia_core.engine.offset_ledger import OffsetLedger
 from pythia_core.engine.pool import Slot
 from pythia_core.engine.publisher import Job, Pending
 from pythia_core.errors import Reject, Skip, WriteError
@@ -35,7 +37,7 @@ KEYS = st.sampled_from([None, "a", "b", "c"])
 # Bounds that a short test would never reach.
 SHORTENED = {
     (module, name): getattr(module, name)
-    for module, name in ((ledger_module, "COMPACT"), (ledger_module, "SPARSE"), (pool_module, "STREAK"))
+    for module, name in ((offset_module, "COMPACT"), (token_module, "SPARSE"), (pool_module, "STREAK"))
 }
 
 
@@ -657,7 +659,7 @@ class Core(RuleBasedStateMachine):
 TestCore = Core.TestCase
 TestCore.settings = hypothesis.settings(max_examples=400, stateful_step_count=50, deadline=None)
 
-ENGINE = Path(ledger_module.__file__).parent
+ENGINE = Path(pool_module.__file__).parent
 LETTER = re.compile(r"^- ([A-Z]\d+)\. ", re.MULTILINE)
 
 

@@ -20,12 +20,13 @@ import attrs
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.sink import Output, Sink
 from pythia_core.engine.dead_letters import dead_letter
-from pythia_core.engine.ledger import RELEASED, Ledger, TokenLedger
+from pythia_core.engine.ledger import RELEASED, Ledger
 from pythia_core.engine.outcomes import Bury, Failure, MessageTooLarge, Park, decide, note_failure
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.stats import Stats
+from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import Skip, WriteError
 from pythia_core.settings import RetryPolicy
 

@@ -34,7 +34,7 @@ from pythia_core.contracts.telemetry import Telemetry
 from pythia_core.engine.batches import BatchPool
 from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health, Stuck
-from pythia_core.engine.ledger import Ledger, TokenLedger
+from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.outcomes import HandlerTimeout, Revoked
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool
@@ -42,6 +42,7 @@ from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.session import Session
 from pythia_core.engine.stats import DURATION_BOUNDS, Stats
+from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import ConfigError
 from pythia_core.settings import Order, Settings
 

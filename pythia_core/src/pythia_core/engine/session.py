@@ -22,8 +22,10 @@ from pythia_core.contracts.settlement import Assignment, Chunk, Refused
 from pythia_core.contracts.source import Subscription
 from pythia_core.engine.committer import Committer
 from pythia_core.engine.intake import Intake
-from pythia_core.engine.ledger import RELEASED, Ledger, OffsetLedger, TokenLedger
+from pythia_core.engine.ledger import RELEASED, Ledger
+from pythia_core.engine.offset_ledger import OffsetLedger
 from pythia_core.engine.outcomes import MessageTooLarge
+from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import SubscriptionLost
 
 if TYPE_CHECKING:
