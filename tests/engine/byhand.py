@@ -31,6 +31,7 @@ from pythia_core.engine.engine import Engine
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.pool import Pool, Slot
 from pythia_core.engine.session import Session
+from pythia_core.engine.work import Work
 from pythia_core.settings import Settings
 
 
@@ -180,6 +181,7 @@ class HandEngine:
             returned=engine.disposition.returned,
             idle=lambda: None,
         )
+        engine.work = Work(engine.scheduler, self.pool, engine.publisher, engine.parking, engine.disposition)
         self.pool.begin()
         self.session = engine._session = Session(engine)
         self.session._subscription = HandSubscription()
@@ -219,7 +221,7 @@ class HandEngine:
         """Do what a revoke does before it waits."""
         ledger.draining = True
         self.session.intake.close(ledger.partition)
-        self.session._release([ledger])
+        self.session.drain.release([ledger])
 
     def end_revoke(self, ledger: Ledger) -> None:
         """Do what a revoke does after it has waited."""

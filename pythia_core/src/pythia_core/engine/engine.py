@@ -15,8 +15,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -25,9 +24,7 @@ from anyio.abc import TaskGroup
 from pythia_core.backoff import full_jitter
 from pythia_core.clock import Clock, loop_clock
 from pythia_core.codecs import JSON, Codec, message_decoder
-from pythia_core.contracts.message import Message
 from pythia_core.contracts.middleware import Handler, Middleware
-from pythia_core.contracts.settlement import Assignment
 from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import Source
 from pythia_core.contracts.telemetry import Telemetry
@@ -35,14 +32,15 @@ from pythia_core.engine.batches import BatchPool
 from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health, Stuck
 from pythia_core.engine.ledger import Ledger
-from pythia_core.engine.outcomes import HandlerTimeout, Revoked
+from pythia_core.engine.outcomes import HandlerTimeout
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool
 from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.session import Session
-from pythia_core.engine.stats import DURATION_BOUNDS, Stats
-from pythia_core.engine.token_ledger import TokenLedger
+from pythia_core.engine.stats import Stats
+from pythia_core.engine.work import Work
+from pythia_core.engine.wrapping import compose, timed
 from pythia_core.errors import ConfigError
 from pythia_core.settings import Order, Settings
 
@@ -53,30 +51,6 @@ STEADY = 60.0  # seconds of subscription after which backoff begins anew
 STUCK = 60.0  # seconds after which a message is worth naming
 MOST_STUCK = 10
 RESUBSCRIBE_BASE, RESUBSCRIBE_FACTOR, RESUBSCRIBE_CAP = 0.5, 2.0, 10.0
-
-
-def compose(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
-    """Return ``handler`` inside all of ``middleware``: the lowest phase outermost, then in the order given."""
-    outermost_first = sorted(middleware, key=lambda layer: layer.phase)
-    for layer in reversed(outermost_first):
-        handler = layer.wrap(handler)
-    return handler
-
-
-def timed(handler: Handler, stats: Stats) -> Handler:
-    """Return ``handler`` with its durations counted into the buckets of ``stats``."""
-    clock = time.perf_counter
-
-    async def counted(message: Any) -> Any:
-        began = clock()
-        try:
-            return await handler(message)
-        finally:
-            taken = clock() - began
-            stats.durations[bisect_left(DURATION_BOUNDS, taken)] += 1
-            stats.duration_sum += taken
-
-    return counted
 
 
 def root_cause(error: Exception) -> Exception:
@@ -189,6 +163,7 @@ class Engine:
             stopped=self._partition_stopped,
         )
         self.pool = self._make_pool()
+        self.work = Work(self.scheduler, self.pool, self.publisher, self.parking, self.disposition)
 
     def _make_pool(self) -> Pool:
         settings, stats = self.settings, self.stats
@@ -232,7 +207,7 @@ class Engine:
         self.stop("forced")
         self.deadline = self.clock()
         if self._session is not None:
-            self._session.hurry()
+            self._session.drain.hurry()
 
     async def _subscribe_until_stopped(self) -> None:
         failures = 0
@@ -285,7 +260,7 @@ class Engine:
     def _partition_stopped(self, ledger: Ledger) -> None:
         if self._session is not None:
             self._session.intake.close(ledger.partition)
-            self._session.nudge()
+            self._session.drain.nudge()
 
     def _confirmed(self, outputs: int) -> None:
         self.stats.outputs += outputs
@@ -300,53 +275,6 @@ class Engine:
             except Exception:
                 self._telemetry.remove(telemetry)
                 log.exception("telemetry %s raised and is dropped", type(telemetry).__name__)
-
-    # -- what a session asks of the engine -----------------------------------------------------------------------
-
-    def started(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
-        """Return the messages of ``ledgers`` that are running or whose outputs are on their way."""
-        wanted = set(ledgers)
-        running = [message for slot in self.pool.slots for message in slot.messages]
-        publishing = [job.message for job in self.publisher.jobs]
-        return [message for message in (*running, *publishing) if message._ledger in wanted]
-
-    def take_unstarted(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
-        """Take out the messages of ``ledgers`` that are neither running nor publishing, parked ones included."""
-        wanted = set(ledgers)
-        parked = self.parking.take(lambda message: message._ledger in wanted)
-        held = self.disposition.take_held(lambda message: message._ledger in wanted)
-        return self.scheduler.purge(wanted, parked + held, self.started(wanted))
-
-    def abandon(self, ledger: Ledger) -> None:
-        """Close a ledger; outputs not written yet are dropped, handlers at work become orphans."""
-        started = self.started([ledger])
-        self.scheduler.abandon(ledger, started)
-        for message in self.publisher.drop(started):
-            self.scheduler.orphan_ended(message)
-
-    def cancel_orphans(self) -> None:
-        """Cancel handlers whose ledger is closed; each keeps its key closed in this process until it has ended."""
-        for slot in list(self.pool.slots):
-            if slot.messages and all(message._ledger.closed for message in slot.messages):
-                self.pool.replace(slot, Revoked("the partition was revoked while the handler ran"))
-
-    def strike(self, ledger: Ledger, messages: Sequence[Message[Any]]) -> None:
-        """Fence messages that are no longer ours: unstarted ones are dropped, results of running ones are ignored."""
-        tomb = TokenLedger(ledger.partition, Assignment(None), self.decode)
-        tomb.close()
-        at_work = self.started([ledger])
-        ids = {id(message) for message in at_work}
-        unstarted = [message for message in messages if id(message) not in ids]
-        gone = {id(message) for message in unstarted}
-        heads = [*at_work, *self.disposition.held, *self.parking.messages()]
-        self.parking.take(lambda message: id(message) in gone)
-        self.disposition.take_held(lambda message: id(message) in gone)
-        self.scheduler.discard(unstarted, heads)
-        struck = [message for message in messages if id(message) in ids]
-        for message in struck:
-            self.scheduler.strike(message, tomb)
-        for message in self.publisher.drop(struck):
-            self.scheduler.orphan_ended(message)
 
     # -- health --------------------------------------------------------------------------------------------------
 

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from pythia_core.contracts.message import Message, Partition
+from pythia_core.contracts.message import Partition
 from pythia_core.contracts.settlement import Assignment, Chunk, Refused
 from pythia_core.contracts.source import Subscription
+from pythia_core.engine.admission import Admission
 from pythia_core.engine.committer import Committer
+from pythia_core.engine.drain import FORCED_SETTLE, Drain
 from pythia_core.engine.intake import Intake
-from pythia_core.engine.ledger import RELEASED, Ledger
+from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.offset_ledger import OffsetLedger
-from pythia_core.engine.outcomes import MessageTooLarge
 from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import SubscriptionLost
 
@@ -35,7 +36,6 @@ log = logging.getLogger("pythia.session")
 
 SUBSCRIBE_DEADLINE = 60.0  # seconds
 CLOSE_DEADLINE = 10.0  # seconds, for a subscription that does not keep to "a few seconds"
-FORCED_SETTLE = 1.0  # seconds that a forced stop still gives to settling what is done
 WAIT = 0.5  # seconds a fetch may wait for its first message
 WAIT_LEFT_OUT = 0.01  # the same while a partition is left out, which would else stall when its room returns
 STOPPED_WAIT = 0.25  # seconds between looks at a client while nothing may be fetched
@@ -64,14 +64,9 @@ class Session:
         self.subscribed = False
         self.closing = False  # a stop has begun: nothing more is fetched
         self.draining = False  # the subscription delivers no more: what arrives now is given back at once
-        self._patience: anyio.CancelScope | None = (
-            None  # how long a step of the drain may take; force cuts it short
-        )
         self._subscription: Subscription | None = None
         self._ended = anyio.Event()
         self._error: BaseException | None = None
-        self._progress = anyio.Event()
-        self._watching = 0  # how many drains wait for every single completion
         self.committer = Committer(
             self._settle,
             self._capabilities,
@@ -80,6 +75,8 @@ class Session:
             clock=engine.clock,
             refused=self._refused,
         )
+        self._admission = Admission(engine, self.intake, self.committer)
+        self.drain = Drain(engine, self.committer, self._aim)
         self._settle_at = engine.stats.finished + self.committer.threshold
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -213,53 +210,11 @@ class Session:
             first = ledger.admit(chunk.messages, chunk.position, now)
             self.committer.dirty.add(ledger)
             if self.draining or ledger.draining:
-                self._turn_away(ledger, chunk, first)
+                self._admission.turn_away(ledger, chunk, first)
             elif self.closing:
-                self._set_aside(ledger, chunk, first)
+                self._admission.set_aside(ledger, chunk, first)
             elif chunk.messages:
-                self._take_in(ledger, chunk, first)
-
-    def _take_in(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
-        engine, messages = self._engine, chunk.messages
-        sizes = ledger.sizes[first - ledger.base :]
-        engine.stats.received += len(messages)
-        self.committer.busy()
-        self.intake.bytes_admitted(sum(sizes))
-        self.intake.admitted(ledger)
-        if max(sizes) <= engine.settings.limits.message_bytes:
-            engine.scheduler.admit(ledger, messages, first)
-        else:
-            self._take_in_singly(ledger, messages, first)
-
-    def _take_in_singly(self, ledger: Ledger, messages: Sequence[Message[Any]], first: int) -> None:
-        """Admit messages of which some are too large to be run; those become dead letters, by reference."""
-        bound = self._engine.settings.limits.message_bytes
-        for number, message in enumerate(messages, first):
-            if message.size <= bound:
-                self._engine.scheduler.admit(ledger, (message,), number)
-                continue
-            message._ledger, message._sequence, message._lane = ledger, number, None
-            self._engine.disposition.failed(
-                message, MessageTooLarge(f"{message.size} bytes; limits.message_bytes is {bound}")
-            )
-
-    def _turn_away(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
-        """Give back what arrived after the last call: it is not run."""
-        for number, message in enumerate(chunk.messages, first):
-            message._ledger, message._sequence = ledger, number
-            if isinstance(ledger, TokenLedger):
-                ledger.mark(message, RELEASED)
-        stats, count = self._engine.stats, len(chunk.messages)
-        stats.received += count
-        stats.finished += count
-        stats.released += count
-
-    def _set_aside(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
-        """Park for ever what arrives before the client has stopped: released any earlier it would come straight back."""
-        self._engine.stats.received += len(chunk.messages)
-        for number, message in enumerate(chunk.messages, first):
-            message._ledger, message._sequence, message._lane = ledger, number, None
-            self._engine.parking.park(message, float("inf"))
+                self._admission.take_in(ledger, chunk, first)
 
     # -- progress ------------------------------------------------------------------------------------------------
 
@@ -271,13 +226,13 @@ class Session:
             self.committer.soon()
         if self.intake.resume_at is not None and finished >= self.intake.resume_at:
             self.intake.resumed.set()
-        if self._watching:
-            self._progress.set()
+        if self.drain.watching:
+            self.drain.nudge()
         self._aim()
 
     def _aim(self) -> None:
         finished = self._engine.stats.finished
-        if self._watching:
+        if self.drain.watching:
             self._engine.scheduler.wake_at = 0
             return
         resume = self.intake.resume_at
@@ -308,7 +263,7 @@ class Session:
             return
         self._engine.stats.refused += len(refusal.positions)
         log.warning("%s: %d message(s) are no longer ours", self._source.name, len(refusal.positions))
-        self._engine.strike(ledger, ledger.refuse(refusal.positions))
+        self._engine.work.strike(ledger, ledger.refuse(refusal.positions))
 
     # -- owner ---------------------------------------------------------------------------------------------------
 
@@ -335,14 +290,14 @@ class Session:
             ledger.draining = True
             self.intake.close(ledger.partition)
         now = self._engine.clock()
-        await self._finish(ledgers, deadline, deadline - 0.1 * max(deadline - now, 0.0))
+        await self.drain.finish(ledgers, deadline, deadline - 0.1 * max(deadline - now, 0.0))
         self._let_go(ledgers)
 
     def _let_go(self, ledgers: Collection[Ledger]) -> None:
         """Close ledgers that had their time to drain, and cancel what has not used it."""
         for ledger in ledgers:
             self._drop(ledger)
-        self._engine.cancel_orphans()
+        self._engine.work.cancel_orphans()
         self._engine.tell("revoked", [ledger.partition for ledger in ledgers], False)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
@@ -350,10 +305,10 @@ class Session:
         gone = [self.ledgers[partition] for partition in partitions if partition in self.ledgers]
         if not gone:
             return
-        self._engine.take_unstarted(gone)
+        self._engine.work.take_unstarted(gone)
         for ledger in gone:
             self._drop(ledger)
-        self.nudge()
+        self.drain.nudge()
         self._engine.tell("revoked", [ledger.partition for ledger in gone], True)
 
     def _drop(self, ledger: Ledger) -> None:
@@ -363,7 +318,7 @@ class Session:
         self.intake.close(ledger.partition)
         if self.ledgers.get(ledger.partition) is ledger:
             del self.ledgers[ledger.partition]
-        self._engine.abandon(ledger)
+        self._engine.work.abandon(ledger)
 
     # -- draining ------------------------------------------------------------------------------------------------
 
@@ -371,7 +326,7 @@ class Session:
         """Stop gracefully: no more intake, give back what has not started, finish and settle the rest."""
         engine = self._engine
         self.closing = True
-        with self._within(max(engine.deadline, engine.clock() + FORCED_SETTLE)):
+        with self.drain.within(max(engine.deadline, engine.clock() + FORCED_SETTLE)):
             await self._stop_fetching(subscription)
         self.draining = True
         self.intake.resumed.set()
@@ -380,8 +335,8 @@ class Session:
             ledger.draining = True
         total = max(engine.deadline - engine.clock(), 0.0)
         last = max(engine.deadline, engine.clock() + FORCED_SETTLE)
-        with self._within(last):
-            await self._finish(ledgers, last, engine.deadline - 0.1 * total)
+        with self.drain.within(last):
+            await self.drain.finish(ledgers, last, engine.deadline - 0.1 * total)
         self._let_go(ledgers)
 
     async def _stop_fetching(self, subscription: Subscription) -> None:
@@ -389,50 +344,3 @@ class Session:
             await subscription.stop_fetching()
         except Exception as error:
             log.warning("%s did not stop to deliver: %s: %s", self._source.name, type(error).__name__, error)
-
-    def _within(self, deadline: float) -> anyio.CancelScope:
-        """Return the scope of a step of the drain, which :meth:`hurry` cuts short."""
-        self._patience = scope = anyio.CancelScope(deadline=deadline)
-        return scope
-
-    def hurry(self) -> None:
-        """Let a drain that is under way end soon."""
-        if self._patience is not None:
-            self._patience.deadline = min(self._patience.deadline, self._engine.clock() + FORCED_SETTLE)
-        self.nudge()
-
-    async def _finish(self, ledgers: Collection[Ledger], deadline: float, work_until: float) -> None:
-        self._release(ledgers)
-        self._watching += 1
-        self._aim()
-        try:
-            while self._engine.started([ledger for ledger in ledgers if not ledger.closed]):
-                rest = min(work_until, self._engine.deadline) - self._engine.clock()
-                if rest <= 0:
-                    break
-                if self._progress.is_set():  # else another drain waits for it too
-                    self._progress = anyio.Event()
-                with anyio.move_on_after(rest):
-                    await self._progress.wait()
-        finally:
-            self._watching -= 1
-            self._aim()
-        if not await self.committer.flush(deadline):
-            log.warning(
-                "%s: not everything done could be settled in time; it will be delivered again",
-                self._source.name,
-            )
-
-    def _release(self, ledgers: Collection[Ledger]) -> None:
-        """Give back what has not started; where acknowledgement is cumulative it is just dropped."""
-        unstarted = self._engine.take_unstarted(ledgers)
-        for message in unstarted:
-            if isinstance(message._ledger, TokenLedger):
-                message._ledger.mark(message, RELEASED)
-        self._engine.stats.released += len(unstarted)
-        if unstarted:
-            self.committer.soon()
-
-    def nudge(self) -> None:
-        """Look again at what a drain waits for; the engine calls it when its deadline moves or a job is dropped."""
-        self._progress.set()

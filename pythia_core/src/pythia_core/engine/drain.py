@@ -1,0 +1,89 @@
+"""Draining: give back what has not started, wait for what has, settle it, and end by the deadline all the same.
+
+A stop and a revoke do the same, over all ledgers or over some, and may do it at one time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pythia_core.engine.committer import Committer
+from pythia_core.engine.ledger import RELEASED, Ledger
+from pythia_core.engine.token_ledger import TokenLedger
+
+if TYPE_CHECKING:
+    from pythia_core.engine.engine import Engine
+
+log = logging.getLogger("pythia.drain")
+
+FORCED_SETTLE = 1.0  # seconds that a forced stop still gives to settling what is done
+
+
+class Drain:
+    """Lets ledgers run out.
+
+    Args:
+        engine: whose messages are at work.
+        committer: settles what is done.
+        aim: called when the number of those who wait for every single completion changes.
+    """
+
+    def __init__(self, engine: Engine, committer: Committer, aim: Callable[[], None]) -> None:
+        self.watching = 0  # how many wait for every single completion
+        self._engine = engine
+        self._committer = committer
+        self._aim = aim
+        self._progress = anyio.Event()
+        self._patience: anyio.CancelScope | None = None  # how long a step may take; force cuts it short
+
+    def within(self, deadline: float) -> anyio.CancelScope:
+        """Return the scope of a step of the drain, which :meth:`hurry` cuts short."""
+        self._patience = scope = anyio.CancelScope(deadline=deadline)
+        return scope
+
+    def hurry(self) -> None:
+        """Let a drain that is under way end soon."""
+        if self._patience is not None:
+            self._patience.deadline = min(self._patience.deadline, self._engine.clock() + FORCED_SETTLE)
+        self.nudge()
+
+    async def finish(self, ledgers: Collection[Ledger], deadline: float, work_until: float) -> None:
+        """Give back what has not started, wait for the rest until ``work_until``, and settle by ``deadline``."""
+        self.release(ledgers)
+        self.watching += 1
+        self._aim()
+        try:
+            while self._engine.work.started([ledger for ledger in ledgers if not ledger.closed]):
+                rest = min(work_until, self._engine.deadline) - self._engine.clock()
+                if rest <= 0:
+                    break
+                if self._progress.is_set():  # else another drain waits for it too
+                    self._progress = anyio.Event()
+                with anyio.move_on_after(rest):
+                    await self._progress.wait()
+        finally:
+            self.watching -= 1
+            self._aim()
+        if not await self._committer.flush(deadline):
+            log.warning(
+                "%s: not everything done could be settled in time; it will be delivered again",
+                self._engine.source.name,
+            )
+
+    def release(self, ledgers: Collection[Ledger]) -> None:
+        """Give back what has not started; where acknowledgement is cumulative it is just dropped."""
+        unstarted = self._engine.work.take_unstarted(ledgers)
+        for message in unstarted:
+            if isinstance(message._ledger, TokenLedger):
+                message._ledger.mark(message, RELEASED)
+        self._engine.stats.released += len(unstarted)
+        if unstarted:
+            self._committer.soon()
+
+    def nudge(self) -> None:
+        """Look again at what a drain waits for; the engine calls it when its deadline moves or a job is dropped."""
+        self._progress.set()

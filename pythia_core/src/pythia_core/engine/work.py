@@ -1,0 +1,91 @@
+"""The messages of the engine by what is being done with them, and how they are taken away when a partition goes.
+
+It stands apart because only losing, revoking and stopping ask across all parts; a message's way never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pythia_core.contracts.message import Message
+from pythia_core.contracts.settlement import Assignment
+from pythia_core.engine.disposition import Disposition
+from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.outcomes import Revoked
+from pythia_core.engine.parking import Parking
+from pythia_core.engine.pool import Pool
+from pythia_core.engine.publisher import Publisher
+from pythia_core.engine.scheduler import Scheduler
+from pythia_core.engine.token_ledger import TokenLedger
+
+
+class Work:
+    """Looks across the parts that hold messages.
+
+    Args:
+        scheduler: those that wait, and the keys.
+        pool: those that run.
+        publisher: those whose outputs are on their way.
+        parking: those that wait for their next attempt.
+        disposition: those that stopped their partition.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        pool: Pool,
+        publisher: Publisher,
+        parking: Parking,
+        disposition: Disposition,
+    ) -> None:
+        self._scheduler = scheduler
+        self._pool = pool
+        self._publisher = publisher
+        self._parking = parking
+        self._disposition = disposition
+
+    def started(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
+        """Return the messages of ``ledgers`` that are running or whose outputs are on their way."""
+        wanted = set(ledgers)
+        running = [message for slot in self._pool.slots for message in slot.messages]
+        publishing = [job.message for job in self._publisher.jobs]
+        return [message for message in (*running, *publishing) if message._ledger in wanted]
+
+    def take_unstarted(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
+        """Take out the messages of ``ledgers`` that are neither running nor publishing, parked ones included."""
+        wanted = set(ledgers)
+        parked = self._parking.take(lambda message: message._ledger in wanted)
+        held = self._disposition.take_held(lambda message: message._ledger in wanted)
+        return self._scheduler.purge(wanted, parked + held, self.started(wanted))
+
+    def abandon(self, ledger: Ledger) -> None:
+        """Close a ledger; outputs not written yet are dropped, handlers at work become orphans."""
+        started = self.started([ledger])
+        self._scheduler.abandon(ledger, started)
+        for message in self._publisher.drop(started):
+            self._scheduler.orphan_ended(message)
+
+    def cancel_orphans(self) -> None:
+        """Cancel handlers whose ledger is closed; each keeps its key closed in this process until it has ended."""
+        for slot in list(self._pool.slots):
+            if slot.messages and all(message._ledger.closed for message in slot.messages):
+                self._pool.replace(slot, Revoked("the partition was revoked while the handler ran"))
+
+    def strike(self, ledger: Ledger, messages: Sequence[Message[Any]]) -> None:
+        """Fence messages that are no longer ours: unstarted ones are dropped, results of running ones are ignored."""
+        tomb = TokenLedger(ledger.partition, Assignment(None), ledger.decode)
+        tomb.close()
+        at_work = self.started([ledger])
+        ids = {id(message) for message in at_work}
+        unstarted = [message for message in messages if id(message) not in ids]
+        gone = {id(message) for message in unstarted}
+        heads = [*at_work, *self._disposition.held, *self._parking.messages()]
+        self._parking.take(lambda message: id(message) in gone)
+        self._disposition.take_held(lambda message: id(message) in gone)
+        self._scheduler.discard(unstarted, heads)
+        struck = [message for message in messages if id(message) in ids]
+        for message in struck:
+            self._scheduler.strike(message, tomb)
+        for message in self._publisher.drop(struck):
+            self._scheduler.orphan_ended(message)
