@@ -44,6 +44,7 @@ class Link:
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._obey: Callable[[Order], Any] | None = None
+        self._early: list[dict[str, Any]] = []  # what came together with the options
         self._lock = threading.Lock()
 
     # -- from the beginning --------------------------------------------------------------------------
@@ -63,8 +64,9 @@ class Link:
         deadline = time.monotonic() + OPTIONS_SECONDS
         while not self._mailbox.closed and (left := deadline - time.monotonic()) > 0:
             select.select([self._mailbox.socket], [], [], left)
-            for message in self._mailbox.receive():
-                return Options(**message)
+            if messages := self._mailbox.receive():
+                said, *self._early = messages
+                return Options(**said)
         sys.exit("started by hand? pythia_core.supervisor.child is started by `pythia run`")
 
     def die_with(self, supervisor: int) -> None:
@@ -86,6 +88,8 @@ class Link:
     # -- listening -----------------------------------------------------------------------------------
 
     def _listen(self) -> None:
+        for message in self._early:
+            self._heard(message["do"])
         while True:
             readable, _, _ = select.select([self._mailbox.socket, self._wake], [], [])
             if self._wake in readable and self._wake.recv(4096):
