@@ -34,6 +34,7 @@ def environ(folder: Path, url: str = "") -> dict[str, str]:
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
+        "PYTHONUNBUFFERED": "",  # set, it makes a print several writes, and lines of several processes mix
         **({"REDIS_URL": url} if url else {}),
     }
 

@@ -152,12 +152,14 @@ class TlsServer(RedisServer):
     def certify(self) -> None:
         """Make authority and certificate."""
         openssl(
-            self.folder, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca"
+            self.folder,
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca "
+            "-addext keyUsage=critical,keyCertSign,cRLSign",  # Python 3.13 insists on it
         )
         openssl(
             self.folder, "req -newkey rsa:2048 -nodes -keyout redis.key -out redis.csr -subj /CN=localhost"
         )
-        (self.folder / "names").write_text("subjectAltName=DNS:localhost")
+        (self.folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
         openssl(
             self.folder,
             "x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -out redis.crt -days 2 -extfile names",
