@@ -116,7 +116,8 @@ class Subscription(ABC):
 
         Args:
             room: how many messages each partition may bring; those without an entry bring none. If it is empty, ask
-                for nothing, wait, and raise what the client has stored.
+                for nothing, wait, and raise what the client has stored. Its order is that in which partitions should
+                be read, longest wait first: whoever keeps to it is fair to all of them.
             limit: how many all of them together may bring.
             max_bytes: a hint for the size of the whole.
             wait: seconds to wait for the first message, at most 0.5.

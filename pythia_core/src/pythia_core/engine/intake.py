@@ -5,11 +5,14 @@ Invariants:
 - N1. No more than ``limits.messages`` messages and, but for the last fetch, ``limits.bytes`` bytes are in flight.
 - N2. A partition whose span is used up is not asked; the others are.
 - N3. Every stop of intake has a reason by name, and intake resumes at 70 % of the bound, so that it does not flutter.
+- N4. ``room`` names first who has waited longest, so that a source that reads in its order is fair to all partitions.
+- N5. Where several partitions share the bound on messages, half of it is theirs in equal shares, and only the other half
+  goes to whoever comes first: however many partitions are full of parked messages, each of the others has its share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
@@ -21,6 +24,7 @@ from pythia_core.settings import Limits
 
 RESUME = 0.7
 MESSAGES, BYTES, SPAN = "messages in flight", "bytes in flight", "span of a partition"
+SHARE = "share of a partition"
 
 
 class Intake:
@@ -55,25 +59,29 @@ class Intake:
             0  # bytes in flight, or more: what has finished since they were last measured still counts
         )
         self._full: dict[Partition, Ledger] = {}
+        self._ledgers: dict[Partition, Ledger] = {}  # those that are asked, by partition
+        self._rooms: dict[Partition, int] = {}  # what their spans allow, longest wait first
         self.reasons: dict[str, None] = {}
-        self.room: dict[Partition, int] = {}
+        self.room: Mapping[Partition, int] = self._rooms  # what the next fetch may bring
         self.resume_at: int | None = None  # the count of finished messages at which intake may go on
         self.resumed = anyio.Event()
         self.delay: float | None = None  # seconds until a gate is worth asking again
 
     @property
     def left_out(self) -> bool:
-        """True while an assigned partition is not asked because its span is used up."""
-        return bool(self._full)
+        """True while an assigned partition is not asked because its span or its share is used up."""
+        return bool(self._full) or SHARE in self.reasons
 
     def open(self, ledger: Ledger) -> None:
         """Begin to ask for a partition."""
-        self.room[ledger.partition] = self._limits.span
+        self._ledgers[ledger.partition] = ledger
+        self._rooms[ledger.partition] = self._limits.span
         self.resumed.set()
 
     def close(self, partition: Partition) -> None:
         """Ask for a partition no longer."""
-        self.room.pop(partition, None)
+        self._ledgers.pop(partition, None)
+        self._rooms.pop(partition, None)
         if self._full.pop(partition, None) and not self._full:
             self._set(SPAN, False)
 
@@ -82,9 +90,10 @@ class Intake:
         if ledger.stopped is not None:  # by a fetch that began before it stopped
             return
         rest = self._limits.span - ledger.span()
+        asked = self._rooms.pop(ledger.partition, None)
         if rest > 0:
-            self.room[ledger.partition] = rest
-        elif self.room.pop(ledger.partition, None) is not None:
+            self._rooms[ledger.partition] = rest  # the last in line
+        elif asked is not None:
             self._full[ledger.partition] = ledger
             self._set(SPAN, True)
 
@@ -95,12 +104,21 @@ class Intake:
         """
         self._refill()
         limits, stats = self._limits, self._stats
-        self._check(MESSAGES, stats.in_flight, limits.messages)
         if self._bytes >= limits.bytes or BYTES in self.reasons:
             self._bytes = self._measure()
         self._check(BYTES, self._bytes, limits.bytes)
+        most = min(self._batch, limits.messages - stats.in_flight)
+        self.room = self._rooms
+        contended = self._shared and stats.in_flight + most > limits.messages // 2
+        if contended:
+            self.room, most = self._shares(most)
+        self._set(SHARE, contended and len(self.room) < len(self._rooms))
+        if self._shared:  # then shares keep it from fluttering, and what is parked must not stop the rest
+            self._set(MESSAGES, most <= 0)
+        else:
+            self._check(MESSAGES, stats.in_flight, limits.messages)
         stopped = MESSAGES in self.reasons or BYTES in self.reasons or not self.room
-        count = 0 if stopped else self._gated(min(self._batch, limits.messages - stats.in_flight))
+        count = 0 if stopped else self._gated(most)
         if count == 0:
             self.resumed = anyio.Event()
         self.resume_at = self._resume_at() if stopped else None
@@ -109,11 +127,34 @@ class Intake:
     def _resume_at(self) -> int:
         """Return the count of finished messages at which it is worth asking again."""
         stats = self._stats
-        if MESSAGES in self.reasons:
+        if MESSAGES in self.reasons and not self._shared:
             return stats.received - int(self._limits.messages * RESUME)
         if BYTES in self.reasons:
             return stats.finished + max(stats.in_flight // 10, 1)
-        return stats.finished + 1
+        return (
+            stats.finished + max(int(self._share * (1 - RESUME)), 1) if self._shared else stats.finished + 1
+        )
+
+    @property
+    def _shared(self) -> bool:
+        return len(self._ledgers) > 1
+
+    @property
+    def _share(self) -> int:
+        """How many messages each partition may have in flight, whatever the others have."""
+        return max(self._limits.messages // (2 * len(self._ledgers)), 1)
+
+    def _shares(self, most: int) -> tuple[Mapping[Partition, int], int]:
+        """Return the room and the limit that leave every partition its share."""
+        messages, share = self._limits.messages, self._share
+        least = _worthwhile(share)
+        owed = {p: max(share - ledger.open_count(), 0) for p, ledger in self._ledgers.items()}
+        common = messages - self._stats.in_flight - sum(owed.values())
+        if common < _worthwhile(messages - share * len(owed)):
+            common = 0
+        rest = {p: common + (owed[p] if owed[p] >= least else 0) for p in self._rooms}
+        room = {p: min(span, rest[p]) for p, span in self._rooms.items() if rest[p] > 0}
+        return room, min(most, common or most)
 
     def bytes(self) -> int:
         """Return how many bytes the next fetch should bring at the most."""
@@ -146,7 +187,7 @@ class Intake:
             rest = self._limits.span - ledger.span()
             if rest >= self._limits.span * (1 - RESUME):
                 del self._full[partition]
-                self.room[partition] = rest
+                self._rooms[partition] = rest
         if not self._full:
             self._set(SPAN, False)
 
@@ -158,3 +199,8 @@ class Intake:
                 self.delay = max(self.delay or 0.0, admission.delay)
             count = admission.count
         return count
+
+
+def _worthwhile(bound: int) -> int:
+    """Return how much of a bound must be free before it is worth a fetch."""
+    return bound - int(bound * RESUME)

@@ -93,6 +93,10 @@ class Ledger(ABC):
         """Write down what became of a message. The hot path does the same in line."""
         self.state[message._sequence - self.base] = state
 
+    def open_count(self) -> int:
+        """Return how many messages are open."""
+        return self.state.count(OPEN)
+
     def open_bytes(self) -> int:
         """Return the bytes of the bodies of all open messages."""
         return sum(compress(self.sizes, self.state.translate(IS_OPEN)))

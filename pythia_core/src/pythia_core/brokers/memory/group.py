@@ -50,14 +50,10 @@ class Member:
     giving: set[Partition] = attrs.field(factory=set)
     revoking: set[Partition] = attrs.field(factory=set)
     deadline: float | None = None
-    _turn: int = 0
 
-    def in_turn(self, partitions: Iterable[Partition]) -> list[Partition]:
-        """Return those that may be read, each time beginning with another one."""
-        mine = [p for p in partitions if p in self.held and p not in self.giving and p not in self.revoking]
-        self._turn += 1
-        start = self._turn % len(mine) if mine else 0
-        return mine[start:] + mine[:start]
+    def readable(self, partitions: Iterable[Partition]) -> list[Partition]:
+        """Return those of the partitions that may be read, in their order."""
+        return [p for p in partitions if p in self.held and p not in self.giving and p not in self.revoking]
 
 
 class Group:
@@ -188,11 +184,11 @@ class Group:
     def take(
         self, member: Member, room: Mapping[Partition, int], limit: int, max_bytes: int, now: float
     ) -> list[Chunk]:
-        """Deliver what there is within all bounds; partitions take turns in being first."""
+        """Deliver what there is within all bounds, in the order of ``room``, which is fair."""
         self.sweep(now)
         limit = min(limit, self._window_left(member))
         chunks: list[Chunk] = []
-        for partition in member.in_turn(room):
+        for partition in member.readable(room):
             count = min(room[partition], limit)
             if count > 0 and (chunk := self._chunk(member, partition, count, max_bytes, now)):
                 chunks.append(chunk)
