@@ -9,10 +9,14 @@ import anyio
 import pytest
 
 from pythia_core.brokers.memory import MemoryBroker
-from pythia_core.contracts import Message, Partition, Telemetry
+from pythia_core.contracts import Assignment, Capabilities, Message, Partition, Telemetry
+from pythia_core.engine.engine import Engine
 from pythia_core.engine.stats import Stats
-from pythia_core.errors import Reject
+from pythia_core.errors import BatchError, Reject, Skip
+from pythia_core.settings import RetryPolicy, Settings
 from tests.engine.bench import Seen, running
+from tests.engine.scripted import Scripted
+from tests.waiting import eventually
 
 
 class Recorder(Telemetry):
@@ -107,3 +111,67 @@ async def test_durations_are_measured_only_for_who_wants_them(wanted: bool) -> N
         await bench.until_settled(2)
         assert sum(bench.engine.stats.durations) == (2 if wanted else 0)
         assert (bench.engine.stats.duration_sum > 0) is wanted
+
+
+async def test_every_handler_call_is_timed_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Returned, answered, failed, as the last before a pause or not: each counts once, and waiting counts for nothing.
+
+    The clock is the test's own and moves only while a handler runs and while the worker sleeps.
+    """
+    now = 0.0
+
+    async def handle(message: Message[Any]) -> object:
+        nonlocal now
+        kind, seconds = message.raw.split()
+        now += float(seconds)
+        if kind == b"raise":
+            raise Skip
+        return {"answer": 1} if kind == b"return" else None
+
+    monkeypatch.setattr("pythia_core.engine.engine.loop_clock", lambda: lambda: now)
+    telemetry, source = Recorder(), Scripted(Capabilities(ack="cumulative"), {0: Assignment("a", 0)})
+    telemetry.durations = True
+    engine = Engine(source, handle, Settings(max_concurrent_tasks=1), telemetry=[telemetry])
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        for round in range(2):
+            bodies = (b"x 0", b"x 0.03125", b"raise 0.3125", b"return 0.625", b"x 0.001953125", b"x 3")
+            source.deliver(*bodies, first=6 * round)
+            await eventually(lambda: engine.pool.all_idle and engine.stats.finished == 6 * round + 6, "done")  # noqa: B023
+            now += 100.0
+        engine.force()
+    # 0 and 0.002 are at most 0.005, 0.03 at most 0.05, 0.3 at most 0.5, 0.6 at most 0.75, and 3 at most 5
+    assert engine.stats.durations == [4, 0, 0, 2, 0, 0, 0, 2, 2, 0, 0, 2, 0, 0, 0]
+    assert engine.stats.duration_sum == 2 * (0.03125 + 0.3125 + 0.625 + 0.001953125 + 3)
+
+
+async def test_a_batch_is_timed_as_one_call() -> None:
+    """Its handler is called once for all of it, also if that fails."""
+    telemetry = Recorder()
+    telemetry.durations = True
+    calls = 0
+
+    async def handle_all(messages: Sequence[Message[Any]]) -> None:
+        nonlocal calls
+        calls += 1
+        raise BatchError({0: Skip()})
+
+    async with running(handle_all, b"1", b"2", b"3", telemetry=[telemetry], batch=True) as bench:
+        await bench.until_settled(3)
+        assert sum(bench.engine.stats.durations) == calls
+
+
+async def test_a_call_that_is_cancelled_for_its_time_is_timed() -> None:
+    """Its worker takes no further message, and counts it all the same."""
+    telemetry = Recorder()
+    telemetry.durations = True
+
+    async def hang(message: Message[Any]) -> None:
+        await anyio.sleep_forever()
+
+    once = RetryPolicy(attempts=1)
+    async with running(hang, b"1", telemetry=[telemetry], handler_timeout=0.03, retry=once) as bench:
+        await bench.until(lambda: bench.dead, "it is a dead letter")
+        assert sum(bench.engine.stats.durations) == 1
+        assert bench.engine.stats.duration_sum >= 0.03

@@ -88,7 +88,7 @@ class BatchPool(Pool):
         """Run a batch, by halves if it fails as a whole; return the errors and the results by index."""
         nothing: Sequence[Any] = (None,) * len(batch)
         try:
-            return {}, _by_index(await self._handler(list(batch)), len(batch))
+            return {}, _by_index(await self._call(list(batch)), len(batch))
         except BatchError as error:
             return _checked(error, len(batch)), nothing
         except BaseException as error:
@@ -100,6 +100,15 @@ class BatchPool(Pool):
             if len(batch) == 1 or isinstance(error, BatchResultError):
                 return dict.fromkeys(range(len(batch)), error), nothing
         return await self._halves(slot, batch)
+
+    async def _call(self, batch: list[Message[Any]]) -> Any:
+        if not self._timed:
+            return await self._handler(batch)
+        began = self._clock()
+        try:
+            return await self._handler(batch)
+        finally:
+            self._stats.count_duration(self._clock() - began)
 
     async def _halves(self, slot: Slot, batch: Sequence[Message[Any]]) -> tuple[Errors, Sequence[Any]]:
         middle = len(batch) // 2

@@ -40,7 +40,7 @@ from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.session import Session
 from pythia_core.engine.stats import Stats
 from pythia_core.engine.work import Work
-from pythia_core.engine.wrapping import compose, timed
+from pythia_core.engine.wrapping import compose
 from pythia_core.errors import ConfigError
 from pythia_core.settings import Order, Settings
 
@@ -167,11 +167,11 @@ class Engine:
 
     def _make_pool(self) -> Pool:
         settings, stats = self.settings, self.stats
-        handler = timed(self._handler, stats) if any(t.durations for t in self._telemetry) else self._handler
-        common = (settings.max_concurrent_tasks, self.scheduler, handler, stats, self.clock)
+        timed = any(telemetry.durations for telemetry in self._telemetry)
+        common = (settings.max_concurrent_tasks, self.scheduler, self._handler, stats, self.clock)
         failed, returned = self.disposition.failed, self.disposition.returned
         if not self._batch:
-            return Pool(*common, failed=failed, returned=returned, idle=self._idle)
+            return Pool(*common, failed=failed, returned=returned, idle=self._idle, timed=timed)
         window = self.source.capabilities.window or settings.batch_size
         return BatchPool(
             *common,
@@ -181,6 +181,7 @@ class Engine:
             failed=failed,
             returned=returned,
             idle=self._idle,
+            timed=timed,
         )
 
     def _waiting(self) -> int:
