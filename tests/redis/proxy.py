@@ -25,6 +25,7 @@ class Proxy:
     connections: int = 0
     swallowed: int = 0
     _lose_answer_to: bytes | None = None
+    _refuse: bytes | None = None
     _open: set[SocketStream] = attrs.field(factory=set)
     _group: TaskGroup | None = None
 
@@ -48,6 +49,10 @@ class Proxy:
     def lose_answer_to(self, command: str) -> None:
         """Let the next such command reach the server, then cut its connection instead of bringing the answer."""
         self._lose_answer_to = command.encode()
+
+    def refuse(self, command: str) -> None:
+        """Cut the connection of the next such command, which never reaches the server."""
+        self._refuse = command.encode()
 
     async def cut(self) -> None:
         """Close every connection, as a failing switch does; new ones are welcome."""
@@ -76,6 +81,9 @@ class Proxy:
         with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             while True:
                 request = await client.receive(CHUNK)
+                if self._refuse is not None and self._refuse in request:
+                    self._refuse = None
+                    break
                 if self._lose_answer_to is not None and self._lose_answer_to in request:
                     self._lose_answer_to = None
                     losing.set()

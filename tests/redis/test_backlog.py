@@ -50,7 +50,7 @@ async def test_a_count_that_redis_has_lost_is_counted_anew(
     ids = add(client, 10)
     client.xgroup_create("events", "workers", ids[3])
     client.xdel("events", ids[6])
-    assert client.xinfo_groups("events")[0]["lag"] is None
+    assert client.xinfo_groups("events")[0].get("lag") is None  # Redis 6.2 never has it
     found = await backlog(redis_server)
     assert (found.waiting, found.at_least) == (5, False)
 

@@ -9,7 +9,7 @@ import redis
 
 from pythia_core import Start
 from pythia_redis import RedisStreamsConsumer, claim
-from tests.redis.driving import Member, Members, add, blocked, calls, pending, positions
+from tests.redis.driving import Member, Members, add, blocked, calls, consumers, pending, positions
 from tests.redis.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
@@ -269,9 +269,7 @@ async def test_consumers_that_are_gone_are_removed(client: redis.Redis, members:
 
     async def names() -> set[str]:
         await member.settle(done=await member.fetch())
-        return {
-            consumer["name"].partition(":")[0] for consumer in client.xinfo_consumers("events", "workers")
-        }
+        return {name.partition(":")[0] for name in consumers(client)}
 
     with anyio.fail_after(10):
         while "old" in await names():

@@ -2,7 +2,7 @@
 
 import redis
 
-from tests.redis.driving import Member, Members, add, pending, positions
+from tests.redis.driving import Member, Members, add, consumers, pending, positions
 from tests.servers.redis import RedisServer
 
 
@@ -140,7 +140,7 @@ async def test_the_last_to_leave_takes_its_name_along(client: redis.Redis, redis
     add(client, 2)
     async with Member.join("events", url=redis_server.url) as member:
         await member.settle(done=await member.receive(2))
-    assert client.xinfo_consumers("events", "workers") == []
+    assert consumers(client) == {}
 
 
 async def test_a_name_with_pending_entries_stays(client: redis.Redis, redis_server: RedisServer) -> None:
@@ -148,4 +148,4 @@ async def test_a_name_with_pending_entries_stays(client: redis.Redis, redis_serv
     add(client, 2)
     async with Member.join("events", url=redis_server.url) as member:
         await member.settle(done=(await member.receive(2))[:1])
-    assert [consumer["pending"] for consumer in client.xinfo_consumers("events", "workers")] == [1]
+    assert consumers(client) == {member.name: 1}

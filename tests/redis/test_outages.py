@@ -257,6 +257,25 @@ async def test_cut_connections_lose_nothing(client: redis.Redis, redis_server: R
     assert pending(client) == {}
 
 
+async def test_failures_leave_no_connections_behind(client: redis.Redis, redis_server: RedisServer) -> None:
+    """There are two, one to read and one to settle, however often they were cut, given up or cancelled."""
+
+    def connections() -> int:
+        clients: Any = client.client_list()
+        return sum("worker" in entry["name"] for entry in clients)
+
+    add(client, 60)
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+        for attempt in range(20):
+            messages = await member.receive(1)
+            with anyio.move_on_after(0.001 if attempt % 2 else 0.02):
+                await member.subscription._commands.call("BLPOP", "nothing", 1)
+            await settled(member, messages)
+            await proxy.cut()
+        await settled(member, await member.receive(1))
+        await eventually(lambda: connections() == 2, "two connections were left")
+
+
 async def settled(member: Member, messages: list[Message[Any]]) -> list[Message[Any]]:
     """Settle as done what a fetch brought, again and again until it was heard, as the engine does."""
     while messages:

@@ -1,6 +1,7 @@
 """Logging in and being private: ACL users, TLS, rotation, and what errors and logs tell of it."""
 
 import logging
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ import redis
 from pythia_core import Secret, SubscriptionLost, WriteError
 from pythia_redis import RedisStreamsProducer
 from pythia_redis.connection import ConnectionLost
-from tests.redis.driving import Member, Members, add, pending
+from tests.redis.driving import Member, Members, add, consumers, pending
 from tests.servers.redis import RedisServer
-from tests.servers.server import free_port
+from tests.servers.server import ServerFailed, free_port
 
 CANARY = "hunter2"
 
@@ -70,10 +71,10 @@ async def test_few_permissions_are_enough(
         assert await member.settle(done=[first, second]) == []
         await member.subscription.stop_fetching()
     assert pending(client) == {}
-    assert client.xinfo_consumers("events", "workers")[0]["name"] == "pythia-released"
+    assert consumers(client) == {}
     log: Any = client.acl_log()
     denied = {entry["object"] for entry in log if entry["reason"] == "command"}
-    assert denied <= {"config|get"}
+    assert denied <= {"config|get", "config"}  # the second is how Redis 6.2 says it
 
 
 async def test_a_wrong_password_is_a_clear_error(
@@ -189,8 +190,15 @@ def tls_server(request: pytest.FixtureRequest) -> Iterator[TlsServer]:
     """A server that speaks TLS."""
     server = TlsServer()
     server.certify()
-    with server:
-        yield server
+    try:
+        server.start()
+    except ServerFailed as error:
+        server.close()
+        if "PYTHIA_REDIS_SERVER" in os.environ and "tls" in str(error).lower():
+            pytest.skip(f"{server.program} was built without TLS")
+        raise
+    yield server
+    server.close()
 
 
 async def test_tls_reads_settles_and_writes(tls_server: TlsServer) -> None:

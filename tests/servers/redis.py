@@ -1,5 +1,9 @@
-"""A Redis server of one's own, up in 0.1 s."""
+"""A Redis server of one's own, up in 0.1 s.
 
+Which one is for PYTHIA_REDIS_SERVER to say: the path of another version's program, or of Valkey's.
+"""
+
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +18,7 @@ from tests.servers.server import Server, find_program
 class RedisServer(Server):
     """Keeps everything in memory; `durable=True` syncs every write to disk, so that it survives a kill."""
 
-    program: ClassVar[str] = "redis-server"
+    program: ClassVar[str] = os.environ.get("PYTHIA_REDIS_SERVER", "redis-server")
 
     durable: bool = False
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["BACKLOG", "REAP", "SETTLE", "TAKE", "TRIM", "Script"]
+__all__ = ["ABANDON", "BACKLOG", "REAP", "SETTLE", "TAKE", "TRIM", "Script"]
 
 
 @attrs.frozen
@@ -23,6 +23,7 @@ def _load(name: str) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+ABANDON = _load("abandon")
 BACKLOG = _load("backlog")
 REAP = _load("reap")
 SETTLE = _load("settle")

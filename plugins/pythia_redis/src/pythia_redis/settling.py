@@ -13,7 +13,7 @@ from pythia_redis.connection import Command, ConnectionLost, Wire
 from pythia_redis.group import RELEASED, Group, is_gone, log, value
 from pythia_redis.scripts import SETTLE
 
-Verb = Literal["done", "release", "renew"]
+Verb = Literal["done", "release", "release uncounted", "renew"]
 Keep = Literal["keep", "delete", "ackdel"]
 
 CHUNK: Final = 1000  # ids in one run of the script, at most some 1.5 ms during which Redis serves nobody else
@@ -29,6 +29,7 @@ class Settler:
         assignment: ours.
         held: ids handed over and not settled, each with a time of the server's clock in ms that is no later than that of
             its delivery, or ``UNKNOWN``; what is settled or refused leaves it.
+        uncounted: those of them whose delivery Redis has not counted; see ``claim``.
         keep: what becomes of entries that are done.
     """
 
@@ -38,12 +39,14 @@ class Settler:
         group: Group,
         assignment: Assignment,
         held: dict[str, int],
+        uncounted: set[str],
         keep: Keep,
     ) -> None:
         self._wire = wire
         self._group = group
         self._assignment = assignment
         self._held = held
+        self._uncounted = uncounted
         self._keep = keep
         self._doubtful: set[str] = set()  # settled by a call that was not answered, so perhaps already
         self._warned = False
@@ -62,7 +65,10 @@ class Settler:
         gone = (*settlement.beyond, *settlement.rejected, *settlement.released)
         calls = [
             *self._calls("done", settlement.beyond + settlement.rejected),
-            *self._calls("release", settlement.released),
+            *self._calls("release", tuple(p for p in settlement.released if p not in self._uncounted)),
+            *self._calls(
+                "release uncounted", tuple(filter(self._uncounted.__contains__, settlement.released))
+            ),
             *self._calls("renew", settlement.renewed),
         ]
         if not calls:
@@ -77,6 +83,7 @@ class Settler:
         refused = self._refused(answers, (*gone, *settlement.renewed))
         for position in (*gone, *refused):
             self._held.pop(position, None)
+        self._uncounted.difference_update(gone, refused)
         return self._without_doubtful(refused, gone)
 
     def _without_doubtful(self, refused: list[str], gone: tuple[str, ...]) -> list[str]:

@@ -58,7 +58,8 @@ class RedisSubscription(Subscription):
         self._commands = Wire(address, name=f"{group.consumer}/settle")
         self._assignment = Assignment(next(_assignments))
         self._held: dict[str, int] = {}  # see Settler
-        self._claims = Claims(self._reader, group, self._held)
+        self._uncounted: set[str] = set()  # see Claims
+        self._claims = Claims(self._reader, group, self._held, self._uncounted)
         self._outage = group.lease_ms / 3000
         self._failing_since: float | None = None
         self._failures = 0
@@ -84,7 +85,9 @@ class RedisSubscription(Subscription):
             keep = await self._find_keep()
         except exceptions.ResponseError as error:
             raise SubscriptionLost(f"Redis at {self._reader.address}, {self._group}: {error}") from None
-        self._settler = Settler(self._commands, self._group, self._assignment, self._held, keep)
+        self._settler = Settler(
+            self._commands, self._group, self._assignment, self._held, self._uncounted, keep
+        )
         owner.assigned({PARTITION: self._assignment})
 
     async def _find_keep(self) -> Keep:
@@ -136,7 +139,7 @@ class RedisSubscription(Subscription):
         if isinstance(answer, Exception):
             raise answer
         if not answer:
-            self._claims.after_empty_read()
+            self._claims.look_for_released()
             return ()
         messages = list(map(RedisMessage, answer[0][1]))
         # The time before the read, so that none of them was ours sooner, however the server stumbled in between.
@@ -192,7 +195,10 @@ class RedisSubscription(Subscription):
 
     async def settle(self, settlements: Sequence[Settlement]) -> Refusals:
         """Tell Redis; see :meth:`pythia_core.Subscription.settle`."""
-        return await self._settler.settle(settlements)
+        refusals = await self._settler.settle(settlements)
+        if any(settlement.released for settlement in settlements):
+            self._claims.look_for_released()
+        return refusals
 
     async def stop_fetching(self) -> None:
         """Let no further entry come, and return as soon as the read under way has ended."""

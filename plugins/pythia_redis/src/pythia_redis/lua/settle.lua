@@ -1,9 +1,10 @@
 -- Settle entries, each only if it is still pending for this very consumer: XACK and XCLAIM themselves ask for no owner,
 -- so a worker that slept past its lease would settle, or take back, what another one is at work on.
 --
--- KEYS: stream. ARGV: verb (done, release, renew), group, consumer, first and last id to look at, consumer that holds
--- what was released, lease in ms, what becomes of done entries (keep, delete, ackdel), a time in ms since which all of
--- them are ours (0: unknown), then the ids, of which Lua takes fewer than 8,000.
+-- KEYS: stream. ARGV: verb (done, release, "release uncounted" if their delivery was not counted, renew), group, consumer,
+-- first and last id to look at, consumer that holds what was released, lease in ms, what becomes of done entries (keep,
+-- delete, ackdel), a time in ms since which all of them are ours (0: unknown), then the ids, of which Lua takes fewer than
+-- 8,000.
 -- Returns the ids that were refused; with "delete", false before them if entries were kept for another group.
 
 if redis.replicate_commands then redis.replicate_commands() end -- needed before 7.0: XPENDING counts as random there
@@ -74,9 +75,9 @@ local function claim(consumer, ids, from, to, ...)
   call(unpack(command))
 end
 
--- A release is no failed delivery, so the count goes back by one; whoever takes the entry raises it again. Its age is a
--- lease, so that consumers that know nothing of us find it too.
-local function release()
+-- A release is no failed delivery, so a count that was raised goes back by one; whoever takes the entry raises it again.
+-- Its age is a lease, so that consumers that know nothing of us find it too.
+local function release(raised)
   local by_count = {}
   for i = from, to do
     local count = deliveries[mine[i]]
@@ -84,7 +85,7 @@ local function release()
     table.insert(by_count[count], mine[i])
   end
   for count, ids in pairs(by_count) do
-    claim(ARGV[6], ids, 1, #ids, 'IDLE', lease, 'RETRYCOUNT', math.max(count - 1, 0))
+    claim(ARGV[6], ids, 1, #ids, 'IDLE', lease, 'RETRYCOUNT', math.max(count - raised, 0))
   end
 end
 
@@ -93,6 +94,6 @@ if verb == 'done' then
 elseif verb == 'renew' then
   claim(consumer, mine, from, to)
 else
-  release()
+  release(verb == 'release' and 1 or 0)
 end
 return refused
