@@ -100,6 +100,19 @@ def test_the_check_of_the_quick_start(tmp_path: Path) -> None:
     assert "good to run" in shell("check", tmp_path)
 
 
+def test_dead_letters(tmp_path: Path, redis_server: RedisServer) -> None:
+    """They are shown with their reason, and then they are where they came from."""
+    write("worker.py", tmp_path)
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.xadd(
+            "orders:dlq",
+            {"body": '{"id": 1}', "h:pythia-source": "orders", "h:pythia-error": "builtins.ValueError"},
+        )
+        said = shell("dead-letters", tmp_path, redis_server.url)
+        assert "ValueError" in said and "1 replayed from orders:dlq to orders" in said
+        assert (client.xlen("orders"), client.xlen("orders:dlq")) == (1, 0)
+
+
 def test_the_configuration(tmp_path: Path) -> None:
     """The file of the README is understood, and the settings say that they come from it."""
     write("worker.py", tmp_path)
@@ -165,7 +178,7 @@ def test_the_plugin_has_about_twenty_lines() -> None:
 def test_every_step_is_run() -> None:
     """No named block of the README is left out of the tests."""
     assert set(BLOCKS) == SHELL | {"worker.py", "pythia.toml", "pythia_file/plugin.py", "pyproject.toml"}
-    assert {"send", "run", "alone", "check", "config", "plugin"} == SHELL
+    assert {"send", "run", "alone", "check", "dead-letters", "config", "plugin"} == SHELL
 
 
 def test_links_lead_somewhere() -> None:

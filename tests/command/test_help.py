@@ -56,7 +56,7 @@ def test_help_imports_no_command() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_a_module_of_its_name(name: str) -> None:
     """And its own help begins with what the table says of it."""
-    command = import_module(f"pythia_core.command.{name}").command
+    command = import_module(f"pythia_core.command.{name.replace('-', '_')}").command
     assert isinstance(command, click.Command)
     assert COMMANDS[name].rstrip(".") in (command.help or "")
 

@@ -170,11 +170,18 @@ async def test_dead_letters_have_a_natural_place() -> None:
     """A sink and a source of ``<topic>.dlq``, read in the same way as the topic."""
     broker = MemoryBroker()
     source = MemoryConsumer("orders", broker=broker, partitions=3, ack="cumulative", consumer_group="g")
-    sink, dead = source.dead_letters()
+    place = source.dead_letters()
+    assert place is not None
+    sink, dead = place
     async with sink:
         await sink.send(b"dead")
     assert [record.value for record in broker.dead_letters("orders")] == [b"dead"]
-    assert (dead.name, dead.capabilities, dead.consumer_group) == ("orders.dlq", source.capabilities, "g")
+    assert (dead.name, dead.capabilities, dead.consumer_group) == (
+        "orders.dlq",
+        source.capabilities,
+        "dead-letters",
+    )
+    assert dead.dead_letters() is None
     owner = Recorder()
     subscription = await dead.subscribe(owner)
     (chunk,) = await subscription.fetch({0: 1}, 1, 100, 0)

@@ -116,7 +116,9 @@ def test_no_text_of_ours_shows_a_password() -> None:
     url = f"redis://:{CANARY}@localhost"
     source = RedisStreamsConsumer("events", url=url, password=Secret(CANARY))
     resolved = source.resolve(Start(worker="w"))
-    sink, dead_letters = source.dead_letters()
+    place = source.dead_letters()
+    assert place is not None
+    sink, dead_letters = place
     producer = RedisStreamsProducer("events", url=url, password=CANARY)
     for thing in (source, resolved, resolved.address({}), sink, dead_letters, producer):
         assert CANARY not in f"{thing!r} {thing}"
@@ -137,10 +139,14 @@ def test_names_are_unique_and_tell_where_they_are() -> None:
 def test_the_natural_place_for_dead_letters() -> None:
     """A stream beside the source, on the same server, that empties as it is replayed."""
     source = RedisStreamsConsumer("events", consumer_group="g", url="redis://localhost:7/1")
-    sink, reader = source.dead_letters()
+    place = source.dead_letters()
+    assert place is not None
+    sink, reader = place
     assert (sink.name, reader.name) == ("events:dlq", "events:dlq")
     assert str(sink.address()) == "localhost:7"
     assert reader.delete_settled
+    assert reader.consumer_group == "dead-letters"
+    assert reader.dead_letters() is None
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,9 @@ async def test_dead_letters_go_to_their_natural_place(client: redis.Redis, redis
         done.append(message.body["n"])
 
     source = RedisStreamsConsumer("events", consumer_group="workers", url=redis_server.url)
-    sink, _ = source.dead_letters()
+    place = source.dead_letters()
+    assert place is not None
+    sink, _ = place
     async with sink:
         engine = make_engine(redis_server.url, picky, dead_letter=sink)
         async with running(engine):

@@ -318,7 +318,7 @@ async def test_without_a_place_for_dead_letters_the_start_asks_for_one(broker: M
     """And takes None for an answer."""
 
     class Nowhere(MemoryConsumer):
-        def dead_letters(self) -> None:  # type: ignore[override]  # a source that has none
+        def dead_letters(self) -> None:
             return None
 
     worker = Jobs(broker)

@@ -24,6 +24,7 @@ from pythia_core.codecs import (
     structure,
 )
 from pythia_core.contracts import (
+    DEAD_LETTER_GROUP,
     NO_HEADERS,
     UNDECODED,
     Admission,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BYTES",
     "CODECS",
+    "DEAD_LETTER_GROUP",
     "DURATION_BOUNDS",
     "JSON",
     "NO_HEADERS",

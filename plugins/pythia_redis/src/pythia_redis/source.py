@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from pythia_core import Capabilities, ConfigError, Owner, Secret, Source, Start, Subscription
+from pythia_core import (
+    DEAD_LETTER_GROUP,
+    Capabilities,
+    ConfigError,
+    Owner,
+    Secret,
+    Source,
+    Start,
+    Subscription,
+)
 from pythia_redis.options import RedisOptions
 
 if TYPE_CHECKING:
@@ -134,11 +143,17 @@ class RedisStreamsConsumer(RedisOptions, Source):
         options = {field.name: getattr(self, field.name) for field in attrs.fields(RedisOptions)}
         return RedisStreamsProducer(self.stream, **options)
 
-    def dead_letters(self) -> tuple[RedisStreamsProducer, RedisStreamsConsumer]:
-        """Return a producer for the stream ``<stream>:dlq``, and a consumer of it that removes what it has settled."""
+    def dead_letters(self) -> tuple[RedisStreamsProducer, RedisStreamsConsumer] | None:
+        """Return a producer for the stream ``<stream>:dlq``, and a consumer of it that removes what it has settled.
+
+        A stream that is called so itself has none.
+        """
+        if self.stream.endswith(DEAD_LETTERS):
+            return None
         reader = attrs.evolve(
             self,
             stream=self.stream + DEAD_LETTERS,
+            consumer_group=DEAD_LETTER_GROUP,
             consumer_name=None,
             start_from="earliest",
             delete_settled=True,

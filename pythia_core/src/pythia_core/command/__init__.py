@@ -26,9 +26,10 @@ COMMANDS: Mapping[str, str] = {
     "check": "Say what is good and what is wrong about a worker.",
     "config": "Show every setting of a worker and where it comes from.",
     "send": "Send each line of standard input as a message.",
+    "dead-letters": "List dead letters, or replay them.",
     "plugins": "List and check the installed plugins.",
 }
-"""Pythia's own, in the order of the help, each in a module of its name as ``command``."""
+"""Pythia's own, in the order of the help, each in a module of its name, with _ for -, as ``command``."""
 
 
 class Commands(click.Group):
@@ -52,7 +53,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command; plugins are only asked for what is not Pythia's own."""
         if cmd_name in COMMANDS:
-            command: click.Command = import_module(f"pythia_core.command.{cmd_name}").command
+            command: click.Command = import_module(
+                f"pythia_core.command.{cmd_name.replace('-', '_')}"
+            ).command
             return command
         return self._from_plugins.get(cmd_name)
 

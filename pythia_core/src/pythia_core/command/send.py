@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from pythia_core import logs, plugins
+from pythia_core.command.options import pairs
 from pythia_core.command.output import bullet, console, json_option, mark, print_json, safe
 from pythia_core.config.schema import build, options_of
 from pythia_core.contracts import Sink
@@ -29,24 +30,13 @@ SHOWN = 20  # faults on a screen; --json has all of them
 CLOSE_SECONDS = 5.0
 
 
-def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Read NAME=VALUE arguments."""
-    pairs = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
-
-
 @click.command()
 @click.argument("kind")
-@click.argument("options", metavar="[OPTION=VALUE]...", nargs=-1, callback=_pairs)
+@click.argument("options", metavar="[OPTION=VALUE]...", nargs=-1, callback=pairs)
 @click.option(
     "--key-field", metavar="NAME", help="The field of each line's JSON that is its key; a.b is b within a."
 )
-@click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="Repeatable.")
+@click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, callback=pairs, help="Repeatable.")
 @click.option(
     "--batch", default=500, show_default=True, type=click.IntRange(min=1), help="Most lines of one write."
 )

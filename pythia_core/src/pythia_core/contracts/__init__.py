@@ -21,10 +21,20 @@ from pythia_core.contracts.scaling import (
 )
 from pythia_core.contracts.settlement import Assignment, Chunk, Refusals, Refused, Settlement
 from pythia_core.contracts.sink import HeaderInput, Output, Sink, WriteResult
-from pythia_core.contracts.source import Backlog, Capabilities, Inspector, Owner, Source, Start, Subscription
+from pythia_core.contracts.source import (
+    DEAD_LETTER_GROUP,
+    Backlog,
+    Capabilities,
+    Inspector,
+    Owner,
+    Source,
+    Start,
+    Subscription,
+)
 from pythia_core.contracts.telemetry import Telemetry
 
 __all__ = [
+    "DEAD_LETTER_GROUP",
     "NO_HEADERS",
     "UNDECODED",
     "Admission",

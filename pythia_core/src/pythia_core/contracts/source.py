@@ -7,18 +7,21 @@ This is the contract a broker plugin is written against. The smallest honest sou
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import attrs
 
-from pythia_core.contracts.message import Partition
+from pythia_core.contracts.message import Message, Partition
 from pythia_core.contracts.settlement import Assignment, Chunk, Refusals, Settlement
 from pythia_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pythia_core.contracts.sink import Sink
+
+DEAD_LETTER_GROUP = "dead-letters"
+"""The group in which dead letters are read where they naturally lie."""
 
 
 @attrs.frozen
@@ -142,11 +145,18 @@ class Subscription(ABC):
 
 
 class Inspector:
-    """A connection kept open to ask how much is left. The default knows nothing."""
+    """A connection kept open to ask how much is left, and perhaps what. The default knows nothing."""
 
     async def backlog(self) -> Backlog:
         """Return the present backlog; parts that are unknown are None."""
         return Backlog()
+
+    def browse(self) -> AsyncGenerator[Message[Any]] | None:
+        """Return what is not settled, oldest first, without taking or counting it, or None.
+
+        None, where a broker shows only what it delivers: whoever wants to look then takes messages and gives them back.
+        """
+        return None
 
     async def __aenter__(self) -> Self:
         return self
@@ -222,6 +232,9 @@ class Source(ABC):
     def dead_letters(self) -> tuple[Sink, Source] | None:
         """Return the natural place for this source's dead letters and a source that reads it, or None.
 
-        Where there is none the worker's configuration must say ``dead_letter=``.
+        Both are of the resolved source. The reader's group is the same whoever asks (:data:`DEAD_LETTER_GROUP`), since a
+        dead letter replayed by one group must not be there for another. A source that reads such a place itself has
+        none, or dead letters of dead letters would pile up where nobody looks. Where there is none the worker's
+        configuration must say ``dead_letter=``.
         """
         return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
+import anyio.lowlevel
 import attrs
 
 from pythia_core.brokers.memory.broker import DEAD_LETTERS, DEFAULT_GROUP, MemoryBroker, find_broker
@@ -11,7 +13,17 @@ from pythia_core.brokers.memory.group import Member
 from pythia_core.brokers.memory.rules import Ack, OrderScope, Rebalances, Rules
 from pythia_core.brokers.memory.sink import MemoryProducer
 from pythia_core.brokers.memory.subscription import MemorySubscription
-from pythia_core.contracts.source import Backlog, Capabilities, Inspector, Owner, Source, Start, Subscription
+from pythia_core.contracts.message import Message
+from pythia_core.contracts.source import (
+    DEAD_LETTER_GROUP,
+    Backlog,
+    Capabilities,
+    Inspector,
+    Owner,
+    Source,
+    Start,
+    Subscription,
+)
 
 
 @attrs.frozen
@@ -106,9 +118,13 @@ class MemoryConsumer(Source):
         """Return a producer for the same topic."""
         return MemoryProducer(self.topic, broker=self.broker)
 
-    def dead_letters(self) -> tuple[MemoryProducer, MemoryConsumer]:
-        """Return a producer and a consumer of the topic ``<topic>.dlq``."""
-        reader = attrs.evolve(self, topic=self.topic + DEAD_LETTERS, partitions=None)
+    def dead_letters(self) -> tuple[MemoryProducer, MemoryConsumer] | None:
+        """Return a producer and a consumer of the topic ``<topic>.dlq``; None of one that is called so itself."""
+        if self.topic.endswith(DEAD_LETTERS):
+            return None
+        reader = attrs.evolve(
+            self, topic=self.topic + DEAD_LETTERS, partitions=None, consumer_group=DEAD_LETTER_GROUP
+        )
         return reader.counterpart(), reader
 
 
@@ -122,3 +138,18 @@ class MemoryInspector(Inspector):
         """Return the backlog, of which nothing is unknown. To look makes no group: one that is not there has all to do."""
         broker: MemoryBroker = self._source.broker
         return broker.backlog(self._source.topic, self._source.group, self._source.rules)
+
+    async def browse(self) -> AsyncGenerator[Message[Any]]:
+        """Yield what waits and what is delivered, in the topic's order."""
+        broker: MemoryBroker = self._source.broker
+        await anyio.lowlevel.checkpoint()
+        for record in broker.unsettled(self._source.topic, self._source.group, self._source.rules):
+            yield Message(
+                record.value,
+                key=record.key,
+                headers=record.headers,
+                id=record.id,
+                timestamp=record.timestamp,
+                partition=record.partition,
+                position=record.offset,
+            )
