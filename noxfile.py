@@ -101,6 +101,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs)
 
 
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Run workers under random faults for ten minutes and judge; `-- --seconds 60 --seed 7` for other ones."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
 @nox.session(venv_backend="none", default=False)
 def dev(session: nox.Session) -> None:
     """Install all of it, editable and with the tools, into the environment that runs nox."""

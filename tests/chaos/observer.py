@@ -1,0 +1,47 @@
+"""The observer: asks the broker five times a second what is settled and what is dead, and writes that down."""
+
+import threading
+
+import attrs
+
+from tests.chaos.broker import Asker
+from tests.chaos.events import Log
+from tests.chaos.messages import Message
+
+LOOK_EVERY = 0.2  # seconds
+
+
+@attrs.define(eq=False)
+class Observer:
+    """Looks on.
+
+    Args:
+        asker: the way to the broker.
+        log: where it is written down.
+    """
+
+    asker: Asker
+    log: Log
+    at_rest: bool = attrs.field(default=False, init=False)
+
+    def run(self, over: threading.Event) -> None:
+        """Look until it is over, and once more."""
+        while not over.wait(LOOK_EVERY):
+            try:
+                self._look()
+            except OSError:
+                self.at_rest = False  # an outage: what became of messages is seen later
+        self._look()
+        waiting, pending = self.asker.left()
+        self.log.write("left", waiting=waiting, pending=pending)
+
+    def _look(self) -> None:
+        settled = self.asker.settled()
+        # After what is settled, since a dead letter has to be there before its message is settled; and written down
+        # before it, for the same reason.
+        for letter in self.asker.dead():
+            message = Message.read(letter.body)
+            self.log.write("dead", message.id, sum=message.sum, attempts=letter.attempts)
+        if settled:
+            self.log.write("settled", ids=[Message.read(body).id for body in settled])
+        self.at_rest = self.asker.left() == (0, 0)
