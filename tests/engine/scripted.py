@@ -59,6 +59,10 @@ class Scripted(Source, Subscription):
         ]
         position = first + len(bodies) if self.capabilities.ack == "cumulative" else None
         self.chunks.append(Chunk(partition, messages, position))
+        self.news()
+
+    def news(self) -> None:
+        """Let the fetch that waits return."""
         self._news.set()
 
     @property

@@ -14,7 +14,7 @@ from pythia_core.brokers.memory import MemoryBroker
 from pythia_core.contracts import Assignment, Capabilities, Message
 from pythia_core.engine.engine import Engine
 from pythia_core.engine.intake import Intake
-from pythia_core.engine.ledger import DONE, Ledger
+from pythia_core.engine.ledger import DONE, OPEN, Ledger
 from pythia_core.engine.stats import Stats
 from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import Retry
@@ -143,8 +143,10 @@ def test_nobody_takes_anothers_share(
         stats.received += taken
         if taken:
             intake.admitted(ledger)
-        stats.finished += min(ends, ledger.open_count())
-        ledger.state = ledger.state.replace(b"\0", bytes((DONE,)), ends)
+        ending = [index for index, outcome in enumerate(ledger.outcomes()) if outcome == OPEN][:ends]
+        for index in ending:
+            ledger.state[index] = DONE
+        stats.finished += len(ending)
         assert stats.in_flight <= messages
         owed = sum(max(share - other.open_count(), 0) for other in ledgers)
         assert owed <= messages - stats.in_flight

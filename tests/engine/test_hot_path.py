@@ -7,7 +7,8 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
@@ -15,11 +16,11 @@ import pluggy
 import pytest
 import trio
 
-from pythia_core.contracts import Assignment, Capabilities, Message
+from pythia_core.contracts import UNDECODED, Assignment, Capabilities, Chunk, Message, Refusals
 from pythia_core.engine import pool
 from pythia_core.engine.engine import Engine
 from pythia_core.engine.scheduler import STREAK
-from pythia_core.settings import Limits, Settings
+from pythia_core.settings import Limits, Order, Settings
 from tests.engine.scripted import Scripted
 from tests.waiting import eventually
 
@@ -124,6 +125,50 @@ async def test_no_memory_is_kept_for_a_message(order: str, keys: int) -> None:
             blocks.append(sys.getallocatedblocks())
         numbers.engine.force()
     assert blocks[2] - blocks[1] < MANY // 20
+
+
+Ack = Literal["cumulative", "individual", "both"]
+
+
+class Tracked(Message[Any]):
+    """A message of which one can see whether it is still there."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("order", ["none", "key"])
+@pytest.mark.parametrize("ack", ["individual", "both", "cumulative"])
+async def test_a_message_is_let_go_of_as_soon_as_it_is_done(order: Order, ack: Ack) -> None:
+    """Not when it is settled, which comes later: its body is gone by then, unless its user has kept the message."""
+    source, kept, alive = Scripted(Capabilities(ack=ack), {0: Assignment("a", 0)}), [], WeakSet[Tracked]()
+
+    async def handler(message: Message[Any]) -> None:
+        if message.body == {"id": 500}:
+            kept.append(message)
+
+    async def never(settlements: object) -> Refusals:
+        await anyio.sleep_forever()
+        return ()
+
+    source.on_settle = never
+    engine = Engine(source, handler, Settings(order=order, max_concurrent_tasks=1))
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        messages = [
+            Tracked(b'{"id": %d}' % number, key=number % 7, position=number) for number in range(1000)
+        ]
+        alive.update(messages)
+        source.chunks.append(Chunk(0, tuple(messages), 1000))
+        messages.clear()
+        source.news()
+        await eventually(lambda: engine.stats.finished == 1000 and engine.pool.all_idle, "all are done")
+        gc.collect()
+        assert len(alive) <= 2, "more than what was kept and the last one, which is in the worker's hand"
+        assert kept[0].body == {"id": 500}
+        kept[0]._body = UNDECODED
+        assert kept[0].body == {"id": 500}
+        engine.force()
 
 
 @pytest.mark.parametrize("order", ["none", "key"])

@@ -580,9 +580,9 @@ class Core(RuleBasedStateMachine):
         for ledger in self.live_ledgers() if hasattr(self, "hand") else ():
             outcomes = [OPEN if d.outcome is None else d.outcome for d in self.out[ledger]]
             if self.tokens:
-                assert [state for state in ledger.state if state != SETTLED] == outcomes
+                assert [state for state in ledger.outcomes() if state != SETTLED] == outcomes
             else:
-                assert list(ledger.state) == outcomes[ledger.base :]
+                assert list(ledger.outcomes()) == outcomes[ledger.base :]
                 assert OPEN not in outcomes[: ledger.base]
             still_open = sum(d.message.size for d in self.out[ledger] if d.outcome is None)
             assert ledger.open_bytes() == still_open

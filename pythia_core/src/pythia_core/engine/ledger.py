@@ -13,8 +13,10 @@ Invariants, each checked by ``tests/engine/test_model.py``:
 - L6. An empty chunk moves the end of the ledger, so that a position that moves without records is settled too.
 
 Messages are numbered in the order of their delivery, not by offset: compaction and transaction markers leave gaps in
-offsets, and entry ids and delivery tags are not dense at all. One byte a message says what became of it, so that the
-hot path stores one byte and the watermark is a ``find`` (memchr).
+offsets, and entry ids and delivery tags are not dense at all. One small number says what became of a message, and that is
+all that the hot path stores. Where a position is committed the numbers are bytes, so that the watermark is a ``find``
+(memchr); where messages are named one by one an open message stands for itself until its outcome takes its place, so that
+the ledger lets go of a message with the same store.
 
 The two kinds stand in :mod:`~pythia_core.engine.offset_ledger` and :mod:`~pythia_core.engine.token_ledger`.
 """
@@ -33,7 +35,7 @@ from pythia_core.contracts.settlement import Assignment, Settlement
 OPEN, DONE, REJECTED, RELEASED, SETTLED = range(5)
 FINISHED = bytes((DONE, REJECTED, RELEASED, SETTLED))
 
-SIZE = attrgetter("size")
+SIZE, POSITION = attrgetter("size"), attrgetter("position")
 
 Decode = Callable[[Message[Any]], Any]
 
@@ -59,6 +61,8 @@ class Ledger(ABC):
     value is the key's last message; those before it are chained by ``Message._next``, so that a key costs no container.
     """
 
+    state: Any  # what became of each message, from base: a bytearray, or a list in which an open message is itself
+
     __slots__ = (
         "assignment",
         "base",
@@ -76,7 +80,6 @@ class Ledger(ABC):
         self.partition = partition
         self.assignment = assignment
         self.decode = decode
-        self.state: bytearray = bytearray()
         self.base = 0  # the number of the message that state[0] is about
         self.sizes: list[int] = []  # bytes of each body, beside state
         self.lanes: dict[Hashable, Message[Any]] = {}
@@ -95,15 +98,19 @@ class Ledger(ABC):
 
     def open_count(self) -> int:
         """Return how many messages are open."""
-        return self.state.count(OPEN)
+        return self.outcomes().count(OPEN)
 
     def open_bytes(self) -> int:
         """Return the bytes of the bodies of all open messages."""
-        return sum(compress(self.sizes, self.state.translate(IS_OPEN)))
+        return sum(compress(self.sizes, self.outcomes().translate(IS_OPEN)))
 
     def close(self) -> None:
         """Raise the fence: from now on nothing of this ledger is settled."""
         self.closed = True
+
+    @abstractmethod
+    def outcomes(self) -> bytes | bytearray:
+        """Return what became of each message, one byte each, from ``base``; look at it before the next await."""
 
     @abstractmethod
     def admit(self, messages: Sequence[Message[Any]], position: Position | None, now: float) -> int:

@@ -25,6 +25,7 @@ class OffsetLedger(Ledger):
 
     def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
         super().__init__(partition, assignment, decode)
+        self.state: bytearray = bytearray()
         self.end: Position | None = assignment.position  # the position after everything admitted
         self.committed: Position | None = assignment.position
         self._low = 0  # the watermark when it was last looked at, as a number
@@ -32,6 +33,9 @@ class OffsetLedger(Ledger):
         self._settled = 0  # the watermark of the last settlement that the broker took
         self._segments: list[tuple[int, int]] = []
         self._admitted: deque[tuple[int, float]] = deque()  # (number of a chunk's first message, when)
+
+    def outcomes(self) -> bytearray:
+        return self.state
 
     def admit(self, messages: Sequence[Message[Any]], position: Position | None, now: float) -> int:
         first = self.head
