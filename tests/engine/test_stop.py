@@ -236,6 +236,75 @@ async def test_nothing_is_released_before_the_client_has_stopped_to_fetch() -> N
     assert engine.stats.in_flight == 0
 
 
+@pytest.mark.parametrize("order", ["key", "none"])
+async def test_nothing_is_started_while_the_client_hangs(order: Any) -> None:
+    """O6: neither what is queued, nor what waits for its key, nor what is parked and comes due; and all are given back."""
+    stopped, gate, slow = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def handler(message: Message[Any]) -> None:
+        if message.raw == b"parked":
+            raise Retry(0.02)
+        await (slow if message.raw == b"slow" else gate).wait()
+        if message.raw == b"fails":
+            raise ValueError
+
+    bodies = [b"parked", b"works", b"fails", b"slow", b"behind", b"behind", b"other"]
+    source, seen = Scripted(on_stop_fetching=stopped.wait), Seen(handler)
+    engine = Engine(source, seen, Settings(order=order, max_concurrent_tasks=3, batch_timeout=0.01))
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        source.deliver(*bodies, keys=["p", "w", "f", "s", "w", "s", "x"])
+        await eventually(lambda: engine.stats.retried, "one is parked")
+        await eventually(lambda: len(seen) >= 4, "three are at work")
+        started = list(seen)
+        engine.stop()
+        await anyio.wait_all_tasks_blocked()
+        in_flight = engine.stats.in_flight
+        gate.set()
+        await eventually(lambda: engine.stats.in_flight < in_flight, "one is done")
+        with anyio.move_on_after(0.3):  # the policy's first delay is 0.2 s at most
+            await eventually(lambda: seen != started, "something was started")
+        assert seen == started
+        assert source.released == []
+        stopped.set()
+        await eventually(lambda: source.released, "they are given back")
+        slow.set()
+    assert sorted(source.released) == [0, 2, 4, 5, 6]
+    assert (source.done, engine.stats.in_flight, engine.stats.released) == ({1, 3}, 0, 5)
+
+
+async def test_a_subscription_that_does_not_close_has_a_second() -> None:
+    """E2: also where the drain has used up all its time."""
+    source, handler = Scripted(on_close=anyio.sleep_forever), Gate()
+    engine = Engine(source, handler, Settings(drain_timeout=0.2))
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        source.deliver(b"1")
+        await eventually(lambda: handler, "it runs")
+        began = anyio.current_time()
+        engine.stop()
+    assert 1.0 <= anyio.current_time() - began < 0.2 + 1.0 + 0.8
+
+
+async def test_force_does_not_wait_for_a_lost_subscription_to_close() -> None:
+    """E2: it may be closing because its broker has gone."""
+
+    class Breaks(Scripted):
+        async def fetch(self, *arguments: Any) -> Any:
+            raise ConnectionError("gone")
+
+    source = Breaks(on_close=anyio.sleep_forever)
+    engine = Engine(source, Seen(), Settings())
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.closed, "it is being closed")
+        began = anyio.current_time()
+        engine.force()
+    assert anyio.current_time() - began < 3
+
+
 async def test_a_stop_before_the_start_ends_at_once() -> None:
     """Nothing is subscribed to."""
     broker = MemoryBroker()

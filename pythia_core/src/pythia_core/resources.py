@@ -14,8 +14,9 @@ from pythia_core.worker import NoSink, Worker
 
 __all__ = ["CLOSE_SECONDS", "Resources"]
 
-CLOSE_SECONDS = 5.0
-"""All are closed at once, so that this is what the closing takes in all; a kill comes 10 s after the drain."""
+CLOSE_SECONDS = 3.0
+"""All are closed at once, so that this is what the closing takes in all. A kill comes 10 s after the drain: 1 s is the
+subscription's, 5 s are ``shutdown()``'s, these 3 s, and one is left."""
 
 log = logging.getLogger("pythia.worker")
 
@@ -57,7 +58,7 @@ class Resources:
         return copy
 
     async def aclose(self) -> None:
-        """Close every copy, all at once and within 5 s, and give the worker its originals back."""
+        """Close every copy, all at once and within 3 s, and give the worker its originals back."""
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 for _, copy in self._copies.values():

@@ -14,6 +14,7 @@ from pythia_core.engine.committer import Committer
 from pythia_core.engine.intake import Intake
 from pythia_core.engine.ledger import RELEASED, Ledger
 from pythia_core.engine.outcomes import MessageTooLarge
+from pythia_core.engine.parking import NEVER
 from pythia_core.engine.token_ledger import TokenLedger
 
 if TYPE_CHECKING:
@@ -75,4 +76,4 @@ class Admission:
         self._engine.stats.received += len(chunk.messages)
         for number, message in enumerate(chunk.messages, first):
             message._ledger, message._sequence, message._lane = ledger, number, None
-            self._engine.parking.park(message, float("inf"))
+            self._engine.parking.park(message, NEVER)

@@ -13,6 +13,7 @@ import anyio
 
 from pythia_core.engine.committer import Committer
 from pythia_core.engine.ledger import RELEASED, Ledger
+from pythia_core.engine.parking import NEVER
 from pythia_core.engine.token_ledger import TokenLedger
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ class Drain:
         if self._patience is not None:
             self._patience.deadline = min(self._patience.deadline, self._engine.clock() + FORCED_SETTLE)
         self.nudge()
+
+    def withhold(self, ledgers: Collection[Ledger]) -> None:
+        """Let nothing more be started, and keep it: given back before the client has stopped it would come straight back."""
+        engine = self._engine
+        unstarted = engine.work.take_unstarted(ledgers)
+        engine.stats.finished -= len(unstarted)  # they have not left yet
+        for message in unstarted:
+            message._lane = None
+            engine.parking.park(message, NEVER)
+        engine.parking.hold()
 
     async def finish(self, ledgers: Collection[Ledger], deadline: float, work_until: float) -> None:
         """Give back what has not started, wait for the rest until ``work_until``, and settle by ``deadline``."""

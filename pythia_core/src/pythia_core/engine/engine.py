@@ -6,7 +6,8 @@ committer -> settle. A failure goes from the worker to the parking place or to t
 Invariants:
 
 - E1. A message is completed once: by its worker, by the publisher, or as an orphan; then its key closes or passes on.
-- E2. ``run`` ends by ``settings.drain_timeout`` after ``stop``.
+- E2. ``run`` ends by ``settings.drain_timeout`` after ``stop``, and 1 s for a subscription that has not closed by then. (One
+  that is being closed because it was lost has 10 s, which a stop does not cut short; ``force`` does.)
 - E3. A subscription that is lost is followed by another, with backoff and full jitter, for as long as the engine runs.
 """
 

@@ -33,6 +33,7 @@ class Parking:
         self._heap: list[tuple[float, int, float, Message[Any]]] = []
         self._count = itertools.count()
         self._earlier = anyio.Event()
+        self._held = False
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -45,16 +46,24 @@ class Parking:
         if self._heap[0] is entry:
             self._earlier.set()
 
+    def hold(self) -> None:
+        """Hand out nothing more: what is parked now stays so until it is taken."""
+        self._held = True
+
     async def run(self) -> None:
         """Hand out messages as they come due, until cancelled."""
         while True:
             self._earlier = anyio.Event()
             now = self._clock()
-            while self._heap and self._heap[0][0] <= now:
+            while self._waiting and self._heap[0][0] <= now:
                 self._due(heapq.heappop(self._heap)[3])
-            rest = self._heap[0][0] - now if self._heap else NEVER
+            rest = self._heap[0][0] - now if self._waiting else NEVER
             with anyio.move_on_after(rest):
                 await self._earlier.wait()
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._heap) and not self._held
 
     def take(self, wanted: Callable[[Message[Any]], bool]) -> list[Message[Any]]:
         """Remove and return the messages that are ``wanted``."""

@@ -6,7 +6,9 @@ Invariants:
 - O2. A fetch is never cancelled before ``aclose``; it is asked to end by ``stop_fetching``.
 - O3. What is released is released after ``stop_fetching`` (a stop) or under the revoke that ends its assignment.
 - O4. After a revoke or a loss the partition's ledger is closed: nothing of it is settled any more.
-- O5. ``revoked`` returns by its deadline, and a stop ends by its own, whatever handlers and brokers do.
+- O5. ``revoked`` returns by its deadline, and a stop ends by its own, whatever handlers and brokers do; only closing the
+  subscription may take 1 s more.
+- O6. Once a stop has begun nothing more is started, however long the client takes to stop its delivery.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ log = logging.getLogger("pythia.session")
 
 SUBSCRIBE_DEADLINE = 60.0  # seconds
 CLOSE_DEADLINE = 10.0  # seconds, for a subscription that does not keep to "a few seconds"
+CLOSE_GRACE = 1.0  # seconds that it has past the deadline of a stop that used up all its time
 WAIT = 0.5  # seconds a fetch may wait for its first message
 WAIT_LEFT_OUT = 0.01  # the same while a partition is left out, which would else stall when its room returns
 STOPPED_WAIT = 0.25  # seconds between looks at a client while nothing may be fetched
@@ -157,13 +160,15 @@ class Session:
         subscription, self._subscription = self._subscription, None
         if subscription is None:
             return
-        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_DEADLINE) as scope:
+        began = self._engine.clock()
+        deadline = min(began + CLOSE_DEADLINE, max(self._engine.deadline, began + CLOSE_GRACE))
+        with anyio.CancelScope(shield=True), self.drain.within(deadline) as scope:
             try:
                 await subscription.aclose()
             except Exception as error:
                 log.warning("closing the subscription to %s failed: %s", self._source.name, error)
         if scope.cancelled_caught:
-            log.error("%s did not close within %g s", self._source.name, CLOSE_DEADLINE)
+            log.error("%s did not close within %.1f s", self._source.name, self._engine.clock() - began)
 
     def fail(self, error: BaseException) -> None:
         """End this subscription; the engine subscribes anew."""
@@ -326,6 +331,7 @@ class Session:
         """Stop gracefully: no more intake, give back what has not started, finish and settle the rest."""
         engine = self._engine
         self.closing = True
+        self.drain.withhold(self.ledgers.values())
         with self.drain.within(max(engine.deadline, engine.clock() + FORCED_SETTLE)):
             await self._stop_fetching(subscription)
         self.draining = True
