@@ -19,6 +19,8 @@ PLUGINS = [f"./{folder.parent}" for folder in sorted(Path("plugins").glob("*/pyp
 # Program that shows that a broker is installed -> Debian's packages that bring it.
 BROKERS = {
     "redis-server": ["redis-server"],
+    "java": ["default-jre-headless"],
+    "mvn": ["maven"],  # brings Kafka's jars
 }
 
 # Wheels that hold a server's program, so that other versions than the system's need none of its packages.
@@ -44,9 +46,15 @@ def run_pytest(session: nox.Session) -> None:
 def brokers(session: nox.Session) -> None:
     """Install the brokers that the tests start and this machine lacks (Debian, as root)."""
     missing = [program for program in BROKERS if shutil.which(program) is None]
-    if not missing:
+    if missing:
+        install_packages(session, missing)
+    else:
         session.log(f"Installed already: {', '.join(BROKERS)}.")
-        return
+    session.run(sys.executable, "tests/servers/kafka_jars.py", external=True)
+
+
+def install_packages(session: nox.Session, missing: list[str]) -> None:
+    """Install the packages that bring the programs that are missing."""
     packages = [package for program in missing for package in BROKERS[program]]
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         session.error(

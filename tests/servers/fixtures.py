@@ -4,18 +4,23 @@ Where a broker is missing its tests fail, unless --skip-missing-brokers is given
 nothing. A failed test shows the end of the logs of its servers.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 import attrs
 import pytest
 
+from tests.servers.kafka import KafkaServer, cluster
 from tests.servers.redis import RedisServer
 from tests.servers.server import MissingBroker, Server
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
-MARKERS = {"redis_server": "redis", "own_redis": "redis"}
+MARKERS = {
+    **dict.fromkeys(("redis_server", "own_redis"), "redis"),
+    **dict.fromkeys(("kafka_server", "own_kafka", "kafka_cluster"), "kafka"),
+}
 """Fixture -> the marker that every test taking it gets."""
 
 
@@ -51,6 +56,44 @@ def own_redis(request: pytest.FixtureRequest) -> Iterator[OwnRedis]:
     factory.close()
 
 
+class OwnKafka(Protocol):
+    """What the fixture `own_kafka` hands out."""
+
+    def __call__(
+        self, *, security: str = ..., properties: Mapping[str, str] = ..., users: Mapping[str, str] = ...
+    ) -> KafkaServer:
+        """Start a server that ends with the test."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def kafka_server(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+    """The run's Kafka, not to be paused, stopped or killed. It is never emptied: topics have names of their own."""
+    server = KafkaServer()
+    start(server, request.config)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_kafka(request: pytest.FixtureRequest) -> Iterator[OwnKafka]:
+    """A factory of Kafka servers that belong to the test, which may kill them, and end with it."""
+    factory = Factory(KafkaServer, request.config)
+    yield factory
+    factory.close()
+
+
+@pytest.fixture
+def kafka_cluster(request: pytest.FixtureRequest) -> Iterator[Sequence[KafkaServer]]:
+    """Three nodes that are one cluster and belong to the test."""
+    with ExitStack() as stack:
+        try:
+            nodes = stack.enter_context(cluster(3))
+        except MissingBroker as error:
+            give_up(error, request.config)
+        yield nodes
+
+
 @attrs.define(eq=False)
 class Factory(Generic[AnyServer]):
     """Starts servers of one kind and ends them all; a pytest fixture hands it out."""
@@ -78,9 +121,14 @@ def start(server: Server, config: pytest.Config) -> None:
         server.start()
     except MissingBroker as error:
         server.close()
-        if config.getoption("skip_missing_brokers"):
-            pytest.skip(str(error))
-        pytest.fail(f"{error} (--skip-missing-brokers leaves such tests out.)", pytrace=False)
+        give_up(error, config)
+
+
+def give_up(error: MissingBroker, config: pytest.Config) -> NoReturn:
+    """Fail the test whose broker is missing; skip it where the command line says so."""
+    if config.getoption("skip_missing_brokers"):
+        pytest.skip(str(error))
+    pytest.fail(f"{error} (--skip-missing-brokers leaves such tests out.)", pytrace=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -118,4 +166,6 @@ def servers_of(item: pytest.Item) -> list[Server]:
             found.append(value)
         elif isinstance(value, Factory):
             found.extend(value.started)
+        elif isinstance(value, list):
+            found.extend(node for node in value if isinstance(node, Server))
     return found

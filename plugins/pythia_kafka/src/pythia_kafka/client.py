@@ -1,0 +1,224 @@
+"""aiokafka's consumer, and the few of its private parts that we cannot do without: all of them are named here.
+
+The public methods wait without a bound (``getmany`` for as long as a rebalance lasts, ``commit`` for ever while no broker
+answers), commit under whatever generation is current, and hide the text beside a committed offset. What is used instead
+is pinned by ``aiokafka>=0.14,<0.15`` and held by the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
+
+if TYPE_CHECKING:
+    from aiokafka.abc import ConsumerRebalanceListener
+
+LEAVE_SECONDS: Final = 2.0
+CLOSE_SECONDS: Final = 1.0
+
+
+class GenerationOver(Exception):
+    """Nothing was committed: the group has moved on without us."""
+
+
+class Client:
+    """A consumer whose calls never wait for longer than they are told to.
+
+    Args:
+        options: those of :class:`aiokafka.AIOKafkaConsumer`.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._consumer: Any = AIOKafkaConsumer(  # Any: what it declares is None until it has started
+            **options,
+            enable_auto_commit=False,  # it commits what was delivered, not what is done, and a stop waits for it
+            auto_offset_reset="none",  # every reset is ours, so that it is logged
+            max_poll_interval_ms=2**31 - 1,  # ours is the watchdog: theirs is off after the first error
+        )
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect, without a subscription: with one this would wait for an assignment without a bound."""
+        await self._consumer.start()
+
+    def subscribe(
+        self, topics: Collection[str], pattern: str | None, listener: ConsumerRebalanceListener
+    ) -> None:
+        """Begin to join the group."""
+        self._consumer.subscribe(topics=tuple(topics), pattern=pattern, listener=listener)
+
+    async def missing(self, topics: Collection[str]) -> list[str]:
+        """Return those of the topics that are not there; a broker that makes topics when asked has made them now."""
+        client = self._consumer._client
+        if topics:
+            await client.set_topics(tuple(topics))
+        return [topic for topic in topics if self.partitions_of(topic) == 0]
+
+    def partitions_of(self, topic: str) -> int:
+        """Return how many partitions a topic has by the latest metadata, 0 if it is not there."""
+        return len(self._consumer._client.cluster.partitions_for_topic(topic) or ())
+
+    async def aclose(self) -> None:
+        """Leave the group and disconnect. What waits for a broker that is gone is cut short, and nothing stays behind."""
+        with anyio.move_on_after(LEAVE_SECONDS) as scope:
+            await self._consumer.stop()
+        if scope.cancelled_caught:
+            await self._abandon()
+
+    async def _abandon(self) -> None:
+        """End by hand the tasks of a consumer whose ``stop`` was cut short: one of them would keep our membership."""
+        coordinator = self._consumer._coordinator
+        tasks = [
+            coordinator._coordination_task,
+            coordinator._heartbeat_task,
+            coordinator._commit_refresh_task,
+        ]
+        running = [task for task in tasks if task is not None and not task.done()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=CLOSE_SECONDS)
+        for close in (
+            coordinator._maybe_leave_group,
+            self._consumer._fetcher.close,
+            self._consumer._client.close,
+        ):
+            with anyio.move_on_after(CLOSE_SECONDS):
+                await close()
+
+    # -- the group -----------------------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """The generation of our membership; negative once the group has put us out."""
+        return int(self._consumer._coordinator.generation)
+
+    @property
+    def knows_coordinator(self) -> bool:
+        """Whether a broker coordinates the group, as far as we know."""
+        return self._consumer._coordinator.coordinator_id is not None
+
+    @property
+    def rebalancing(self) -> bool:
+        """Whether what we were assigned is being taken back."""
+        return bool(self._consumer._subscription.reassignment_in_progress)
+
+    def raise_errors(self) -> None:
+        """Raise what the tasks in the background have stored for us.
+
+        Raises:
+            KafkaError: the group, or a task, cannot go on.
+        """
+        self._consumer._coordinator.check_errors()
+        fetching = self._consumer._fetcher.error_future
+        if fetching.done() and not fetching.cancelled():
+            fetching.result()
+
+    async def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Return the committed offsets, and the text beside them, of those partitions that have one."""
+        found: dict[TopicPartition, OffsetAndMetadata]
+        found = await self._consumer._coordinator.fetch_committed_offsets(list(partitions))
+        return found
+
+    async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], generation: int) -> None:
+        """Commit offsets as a member of a generation, which the broker checks.
+
+        The public ``commit`` tries again by itself under whatever generation is current by then, so that an old offset
+        could be committed under a new assignment.
+
+        Raises:
+            GenerationOver: if the group has moved on; nothing was committed.
+            KafkaError: if the broker refused, or could not be asked.
+        """
+        coordinator = self._consumer._coordinator
+        await coordinator.ensure_coordinator_known()
+        # From here to the making of the request nothing else runs, so it carries the generation that was compared.
+        if generation < 0 or coordinator.generation != generation:
+            raise GenerationOver
+        assignment = self._consumer._subscription.subscription.assignment
+        try:
+            await coordinator._do_commit_offsets(assignment, offsets)
+        except OffsetMetadataTooLargeError:
+            bare = {partition: OffsetAndMetadata(offset, "") for partition, (offset, _) in offsets.items()}
+            if bare == offsets or coordinator.generation != generation:
+                raise
+            await coordinator._do_commit_offsets(assignment, bare)
+        except KafkaError:
+            if coordinator.generation != generation:  # it was refused as that of a stranger
+                raise GenerationOver from None
+            raise
+
+    def suspect_coordinator(self) -> None:
+        """Look for the group's coordinator anew: the one we know does not answer."""
+        self._consumer._coordinator.coordinator_dead()
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def ready(self) -> list[TopicPartition]:
+        """Return the partitions of which records, or an error, have come in."""
+        return list(self._consumer._fetcher._records)
+
+    async def take(self, partition: TopicPartition, count: int) -> list[ConsumerRecord[bytes, bytes]]:
+        """Return records of one partition that have come in. Without suspending, so that it cannot be cancelled.
+
+        Raises:
+            KafkaError: what the broker answered for this partition, or what is wrong with the records.
+        """
+        found = await self._consumer.getmany(partition, max_records=count)
+        return found.get(partition, [])
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """Return the offset after all that was taken, markers and gaps included; None while there is none."""
+        state = self._state(partition)
+        return None if state is None or not state.has_valid_position else int(state.position)
+
+    def heard(self, partition: TopicPartition) -> int | None:
+        """Return when the broker last answered for a partition, in its own units; only a change of it says something."""
+        state = self._state(partition)
+        return None if state is None else state.timestamp
+
+    def _state(self, partition: TopicPartition) -> Any:
+        assignment = self._consumer._subscription.subscription.assignment
+        return None if assignment is None else assignment.state_value(partition)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on reading at an offset."""
+        if self.position(partition) != offset:
+            self._consumer.seek(partition, offset)
+
+    async def wait(self, seconds: float) -> None:
+        """Return when something has come in, or :meth:`wake` was called, or the time is over.
+
+        Raises:
+            KafkaError: if the group cannot go on.
+        """
+        waiter = self._waiter = self._consumer._fetcher._create_fetch_waiter()
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+            if waiter.done():
+                waiter.result()
+        finally:
+            self._waiter = None
+            waiter.cancel()
+
+    def wake(self) -> None:
+        """End a :meth:`wait` that is under way."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return the first offset that is there, and the one after the last, of each partition."""
+        wanted = list(partitions)
+        starts = await self._consumer.beginning_offsets(wanted)
+        ends = await self._consumer.end_offsets(wanted)
+        return {partition: (starts[partition], ends[partition]) for partition in wanted}

@@ -1,0 +1,49 @@
+"""What every client of aiokafka's needs to connect: one place that makes TLS contexts and hands over secrets."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import anyio.to_thread
+from aiokafka.abc import AbstractTokenProvider
+
+from pythia_core import Secret
+from pythia_kafka.options import Login
+
+
+class Tokens(AbstractTokenProvider):
+    """Asks a secret for a token at every connect, in a thread: it may have to be fetched."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+
+    async def token(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]  # declared to return None
+        return await anyio.to_thread.run_sync(self._secret.reveal)
+
+
+def client_options(login: Login) -> dict[str, Any]:
+    """Return the arguments that consumer, producer and admin clients share."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(login.servers),
+        "security_protocol": login.protocol,
+        "client_id": "pythia",
+    }
+    if login.tls:
+        options["ssl_context"] = _tls(login)
+    if login.sasl:
+        options["sasl_mechanism"] = login.mechanism
+        if login.password is not None:
+            options["sasl_plain_username"] = login.username
+            options["sasl_plain_password"] = login.password.reveal()
+        if login.token is not None:
+            options["sasl_oauth_token_provider"] = Tokens(login.token)
+    return options
+
+
+def _tls(login: Login) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=login.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if login.cert_file:
+        context.load_cert_chain(login.cert_file, login.key_file)
+    return context

@@ -1,0 +1,1 @@
+"""The plugin for Apache Kafka, on real brokers."""
