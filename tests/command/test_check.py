@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pythia_core import checking
+from pythia_core import budget, checking
 from pythia_core.budget import MIB
 from pythia_core.checking import Finding, Plan, check_target
+from pythia_core.returns import returning_lines
 from tests.command.conftest import WORKER, Pythia
 from tests.plugins.handmade import Handmade
 
@@ -77,10 +78,115 @@ def test_a_missing_file_is_told_with_its_neighbour(pythia: Pythia, worker: Path)
     assert "did you mean orders.py?" in pythia("check", "ordres.py").output
 
 
-def test_without_a_sink_what_is_returned_is_dropped(folder: Path) -> None:
-    """Whether anything is returned cannot be known; what would become of it can."""
-    (folder / "orders.py").write_text(WORKER.replace('sink = MemoryProducer("done")', ""))
+BODIES = {
+    "a value": ("return message.body", "line 12"),
+    "two values": ("if message: return 1\n        return 2", "line 12, 13"),
+    "in a loop": ("for _ in 'ab':\n            with open('x'):\n                return 1", "line 14"),
+    "in a batch": ("return 1\n    async def process_batch(self, messages):\n        return 2", "line 14"),
+}
+SILENT = {
+    "nothing": "print(message)",
+    "a bare return": "return",
+    "none": "return None",
+    "another function's": "def inner(): return 1\n        async def more(): return 2\n        f = lambda: 3",
+    "perhaps its own sink": "from pythia_core import Output\n        return Output(self.audit, 1)",
+}
+
+
+@pytest.mark.parametrize(("body", "where"), BODIES.values(), ids=BODIES)
+def test_what_is_returned_without_a_sink_is_warned_of(folder: Path, body: str, where: str) -> None:
+    """It is dropped, in silence otherwise; the line is named."""
+    code = WORKER.replace('sink = MemoryProducer("done")', "").replace("return message.body", body)
+    (folder / "orders.py").write_text(code)
+    assert f"returns is dropped ({where}): write `sink = ...`" in texts(found(), "warning")
+
+
+@pytest.mark.parametrize("body", SILENT.values(), ids=SILENT)
+def test_without_a_sink_and_a_return_it_is_only_noted(folder: Path, body: str) -> None:
+    """Nothing is dropped, as far as can be seen."""
+    code = WORKER.replace('sink = MemoryProducer("done")', "").replace("return message.body", body)
+    (folder / "orders.py").write_text(code)
+    assert "returns is dropped" not in texts(found(), "warning")
     assert "has no sink: if it returns anything, that is dropped" in texts(found(), "note")
+
+
+def test_a_function_without_a_source_returns_nothing_that_can_be_seen() -> None:
+    """It was typed in, or is written in C."""
+    assert returning_lines(print) == []
+
+
+@pytest.mark.parametrize(("most", "told"), [(1, "one message at a time"), (2, "up to 2 messages at once")])
+def test_how_many_run_at_once_is_told(folder: Path, most: int, told: str) -> None:
+    """In words that fit the number."""
+    (folder / "orders.py").write_text(WORKER.replace("batch_size=5", f"max_concurrent_tasks={most}"))
+    assert f"processes {told} in each process" in texts(found(), "ok")
+
+
+LONG = "a handler may run for 60 s (handler_timeout), but a stop waits only 25 s"
+PLAIN = "its handler is a plain function, in a thread that nothing can stop"
+LEASED = "orders leases messages for 30 s"
+
+
+@pytest.mark.parametrize(
+    ("config", "source", "define", "told"),
+    [
+        ("handler_timeout=60", "", "async def", LONG),
+        ("handler_timeout=25", "", "async def", ""),
+        ("handler_timeout=5", "", "def", PLAIN),
+        ("batch_size=5", "", "def", ""),
+        ("batch_size=5", ", lease_seconds=30", "async def", LEASED),
+        ("handler_timeout=31, drain_timeout=40", ", lease_seconds=30", "async def", LEASED),
+        ("handler_timeout=30, drain_timeout=40", ", lease_seconds=30", "async def", ""),
+    ],
+)
+def test_the_time_of_handlers_is_compared_with_what_waits_for_them(
+    folder: Path, config: str, source: str, define: str, told: str
+) -> None:
+    """A drain, a thread, a lease."""
+    code = WORKER.replace("batch_size=5", config).replace('("orders")', f'("orders"{source})')
+    (folder / "orders.py").write_text(code.replace("async def", define))
+    findings = found()
+    said = [
+        text for text in (LONG, PLAIN, LEASED) if text in texts(findings, "warning") + texts(findings, "note")
+    ]
+    assert said == ([told] if told else [])
+
+
+def test_a_worker_that_reads_dead_letters_is_asked_for_a_place(pythia: Pythia, folder: Path) -> None:
+    """Dead letters of dead letters would pile up where nobody looks; naming a place, or none, is enough."""
+    code = WORKER.replace('MemoryConsumer("orders")', 'MemoryConsumer("orders.dlq")')
+    (folder / "orders.py").write_text(code)
+    done = pythia("check", "orders.py")
+    assert done.exit_code == 1
+    assert (
+        "orders.dlq has no natural place for dead letters: set dead_letter= to a sink, or to None"
+        in done.output
+    )
+    (folder / "orders.py").write_text(code.replace("batch_size=5", "dead_letter=MemoryProducer('graves')"))
+    assert pythia("check", "orders.py").exit_code == 0
+
+
+def container(root: Path, limit: int) -> Path:
+    """Return a folder that stands for a machine's root, with a control group of so many MiB."""
+    for name, text in {
+        "proc/self/cgroup": "0::/pod\n",
+        "sys/fs/cgroup/pod/memory.max": str(limit * MIB),
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(("processes", "code"), [(3, 0), (4, 1)])
+def test_the_command_reads_the_limit_of_the_container(
+    pythia: Pythia, folder: Path, monkeypatch: pytest.MonkeyPatch, processes: int, code: int
+) -> None:
+    """4 x 512 + 64 is more than 0.85 of 2,000 MiB, 3 x 512 + 64 is not."""
+    monkeypatch.setattr(budget.memory_limit, "__defaults__", (container(folder, 2000),))
+    (folder / "orders.py").write_text(WORKER.replace("batch_size=5", "max_memory_mb=512"))
+    done = pythia("check", "orders.py", "-n", str(processes))
+    assert done.exit_code == code, done.output
+    assert ("4 x max_memory_mb 512 + 64 for the supervisor is 2112 MiB" in done.output) is bool(code)
 
 
 def test_without_dead_letters_a_failure_stops_its_partition(folder: Path) -> None:

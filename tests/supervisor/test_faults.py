@@ -50,6 +50,32 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
         assert "did you mean jobs.py?" in running.output()
 
 
+def test_processes_that_do_not_fit_into_the_container_do_not_start(tmp_path: Path) -> None:
+    """4 x 512 + 64 is more than 0.85 of 2,000 MiB: better said now than found out by the kernel."""
+    for name, text in {
+        "proc/self/cgroup": "0::/pod\n",
+        "sys/fs/cgroup/pod/memory.max": str(2000 << 20),
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    text = WORKER + "\nfrom pythia_core import budget\nbudget.memory_limit.__defaults__ = (HERE,)\n"
+    with run(tmp_path, "-n", "4", "-o", "max_memory_mb=512", text=text) as running:
+        assert running.ends() == 1
+        assert running.output().count("4 x max_memory_mb 512 + 64 for the supervisor is 2112 MiB") == 1
+        assert running.events() == []
+
+
+def test_a_drain_that_the_source_does_not_wait_for_does_not_start(tmp_path: Path) -> None:
+    """The broker would give the partition to another while this one still drains."""
+    text = WORKER.replace(
+        '"jobs", broker=BROKER',
+        '"jobs", broker=BROKER, ack="cumulative", rebalances="eager", revoke_seconds=5',
+    )
+    with run(tmp_path, text=text) as running:
+        assert running.ends() == 1
+        assert "drain_timeout is 8 s (code), but jobs waits only 5 s" in running.output()
+
+
 def test_an_unknown_setting_ends_before_anything_starts(tmp_path: Path) -> None:
     """The command line is checked by the supervisor itself."""
     with run(tmp_path, "-o", "bach_size=3") as running:

@@ -22,6 +22,7 @@ from pythia_core.supervisor.events import (
     Tell,
     Tick,
 )
+from pythia_core.supervisor.fleet import processes
 from pythia_core.supervisor.machine import Machine
 
 KILLED = -9
@@ -82,6 +83,19 @@ def told(actions: list[Action], command: str) -> list[int]:
 def ends(actions: list[Action]) -> list[int]:
     """Return the exit codes."""
     return [action.code for action in actions if isinstance(action, End)]
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 process"), (2, "2 processes"), (1000, "1,000 processes")]
+)
+def test_numbers_are_said_as_people_say_them(count: int, words: str) -> None:
+    """One is no plural."""
+    assert processes(count) == words
+    w = world(1)
+    w.ready(1)
+    w.feed(Asked("roll"), Asked("more"), Asked("fewer"), Asked("stop"))
+    assert w.said("rolling restart of 1 process, one at a time")
+    assert w.said("one more: 2 processes") and w.said("one fewer: 1 process")
 
 
 def test_all_children_start_at_once_with_slots_from_zero() -> None:

@@ -20,9 +20,10 @@ from pythia_core.config import UNSET
 from pythia_core.contracts import Backlog, Sink, Source
 from pythia_core.engine.engine import effective_order
 from pythia_core.errors import ConfigError, PythiaError
-from pythia_core.handlers import takes_batches
+from pythia_core.handlers import is_async, takes_batches
 from pythia_core.loader import load_workers
 from pythia_core.plugins import Registry, discover
+from pythia_core.returns import returning_lines
 from pythia_core.runtime import Runtime
 from pythia_core.together import event_loop_options
 from pythia_core.worker import NoSink, Worker, worker_name
@@ -95,7 +96,7 @@ def _check_worker(kind: type[Worker[Any]], plan: Plan, registry: Registry) -> It
     except (Exception, SystemExit) as error:
         yield "error", f"making a {kind.__name__} raised {_with_place(error)}"
         return
-    for look in (_reading, _work, _writing, _dead_lettering, _stopping):
+    for look in (_reading, _work, _writing, _dead_lettering, _stopping, _timing):
         yield from look(runtime)
     yield from _memory(runtime, plan)
     for text in runtime.resolved.warnings:
@@ -140,12 +141,21 @@ def _work(runtime: Runtime) -> Iterator[Fact]:
             f"takes batches of up to {settings.batch_size}, or what came in {settings.batch_timeout:g} s",
         )
     else:
-        yield "ok", f"processes up to {settings.max_concurrent_tasks} messages at once in each process"
+        most = settings.max_concurrent_tasks
+        what = "one message at a time" if most == 1 else f"up to {most} messages at once"
+        yield "ok", f"processes {what} in each process"
 
 
 def _writing(runtime: Runtime) -> Iterator[Fact]:
+    name = "process_batch" if takes_batches(runtime.worker) else "process"
     if sink := _sink(runtime):
         yield "ok", f"sends what it returns to {sink.name} by {type(sink).__name__}"
+    elif lines := returning_lines(getattr(runtime.worker, name)):
+        where = ", ".join(map(str, lines))
+        yield (
+            "warning",
+            f"has no sink, so what {name} returns is dropped (line {where}): write `sink = ...` in its class",
+        )
     else:
         yield "note", "has no sink: if it returns anything, that is dropped"
 
@@ -171,6 +181,24 @@ def _stopping(runtime: Runtime) -> Iterator[Fact]:
         "ok",
         f"drains for up to {drain:g} s; let whoever stops it wait {drain + KILL_SECONDS:g} s before a kill",
     )
+
+
+def _timing(runtime: Runtime) -> Iterator[Fact]:
+    """Compare how long handlers may run with what waits for them. A drain and a revoke were compared at the start."""
+    settings, lease = runtime.resolved.settings, runtime.source.capabilities.lease_seconds
+    timeout, drain = settings.handler_timeout, settings.drain_timeout
+    if timeout is not None and timeout > drain:
+        text = f"a handler may run for {timeout:g} s (handler_timeout), but a stop waits only {drain:g} s (drain_timeout)"
+        yield "warning", f"{text}: what runs longer is cut off and delivered again"
+    if timeout is not None and not is_async(runtime.worker):
+        text = "its handler is a plain function, in a thread that nothing can stop"
+        yield (
+            "warning",
+            f"{text}: past handler_timeout it runs on, and its message is tried again only after that",
+        )
+    if lease is not None and (timeout is None or timeout > lease):
+        text = f"{runtime.source.name} leases messages for {lease:g} s"
+        yield "note", f"{text}: longer handlers keep theirs as long as the event loop is free to renew them"
 
 
 def _memory(runtime: Runtime, plan: Plan) -> Iterator[Fact]:

@@ -14,7 +14,7 @@ from pythia_core.errors import ConfigError
 from pythia_core.nearest import nearest
 from pythia_core.worker import Worker, threads
 
-__all__ = ["make_handler", "takes_batches"]
+__all__ = ["is_async", "make_handler", "takes_batches"]
 
 PROCESS = ("process", "process_batch")
 
@@ -24,13 +24,22 @@ def takes_batches(worker: Worker[Any]) -> bool:
     return _overrides(worker, "process_batch")
 
 
+def is_async(worker: Worker[Any]) -> bool:
+    """Tell whether the worker's handler runs in the event loop, and not in a thread."""
+    return inspect.iscoroutinefunction(getattr(worker, _name(worker) or "process"))
+
+
+def _name(worker: Worker[Any]) -> str | None:
+    return next((name for name in reversed(PROCESS) if _overrides(worker, name)), None)
+
+
 def make_handler(worker: Worker[Any]) -> Handler:
     """Return the worker's method, or what runs it in a thread if it is a plain function.
 
     Raises:
         ConfigError: if there is none, or it is a generator.
     """
-    name = next((name for name in reversed(PROCESS) if _overrides(worker, name)), None)
+    name = _name(worker)
     if name is None:
         raise ConfigError(
             f"{type(worker).__name__} defines neither process(self, message) nor {_guess(worker)}"

@@ -8,7 +8,7 @@ import attrs
 
 from pythia_core.supervisor.events import Report, Waiting
 
-__all__ = ["Child", "Seat", "describe_status", "free_slot"]
+__all__ = ["Child", "Seat", "describe_status", "free_slot", "processes"]
 
 KILL_GRACE = 10.0
 """Seconds past its drain timeout that a child has for ``shutdown()`` and for closing connections."""
@@ -123,6 +123,11 @@ def free_slot(children: Iterable[Child]) -> int:
     """Return the lowest slot that no living child has, so that names made of it are never used twice at once."""
     taken = {child.slot for child in children}
     return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+
+def processes(count: int) -> str:
+    """Return how many, in words."""
+    return "1 process" if count == 1 else f"{count:,} processes"
 
 
 def describe_status(status: int) -> str:

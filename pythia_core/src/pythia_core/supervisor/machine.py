@@ -46,7 +46,7 @@ from pythia_core.supervisor.events import (
     Tell,
     Tick,
 )
-from pythia_core.supervisor.fleet import KILL_GRACE, Child, Seat, describe_status, free_slot
+from pythia_core.supervisor.fleet import KILL_GRACE, Child, Seat, describe_status, free_slot, processes
 from pythia_core.supervisor.hope import Hope
 from pythia_core.supervisor.roll import READY_SECONDS, Roll
 
@@ -128,17 +128,17 @@ class Machine:
             self._begin_roll()
         elif wish == "more":
             self.target += 1
-            self.say("info", f"one more: {self.target} processes")
+            self.say("info", f"one more: {processes(self.target)}")
         elif self.target == 1:
             self.say("warning", "one fewer would be none: the last process stays")
         else:
             self.target -= 1
-            self.say("info", f"one fewer: {self.target} processes")
+            self.say("info", f"one fewer: {processes(self.target)}")
 
     def _asked_to_stop(self) -> None:
         meaning = self._signals.heard(self.now)
         if meaning == "stop":
-            self.say("info", f"stopping: {len(self.children)} processes finish what they have begun")
+            self.say("info", f"stopping: {processes(len(self.children))} to finish what was begun")
             self._stop_all()
         elif meaning == "force":
             self.say("warning", "asked again: work under way is abandoned, to be delivered again")
@@ -151,7 +151,7 @@ class Machine:
             self.say("info", "asked to restart, but a rolling restart is under way")
             return
         self.roll = Roll([seat.child.number for seat in self.seats if seat.child is not None])
-        self.say("info", f"rolling restart of {len(self.roll.remaining)} processes, one at a time")
+        self.say("info", f"rolling restart of {processes(len(self.roll.remaining))}, one at a time")
 
     def _reported(self, child: Child, report: Report) -> None:
         was_ready = child.ready
