@@ -16,6 +16,7 @@ from pythia_core.engine.engine import Engine
 from pythia_core.engine.intake import Intake
 from pythia_core.engine.ledger import DONE, OPEN, Ledger
 from pythia_core.engine.stats import Stats
+from pythia_core.engine.stops import Stops
 from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import Retry
 from pythia_core.settings import Limits, Settings
@@ -125,9 +126,16 @@ def test_nobody_takes_anothers_share(
     messages: int, batch: int, partitions: int, steps: list[tuple[int, int, int]]
 ) -> None:
     """N1, N3, N5: whoever takes how much and finishes it or not, each can get its share, and none is asked for crumbs."""
+    stops = Stops(changed=lambda reason, stopped: None, resumed=lambda: None)
     stats, ledgers = Stats(), [TokenLedger(n, Assignment(n), lambda m: m) for n in range(partitions)]
     intake = Intake(
-        Limits(messages=messages), batch, stats, (), measure=lambda: 0, changed=lambda reason, stopped: None
+        Limits(messages=messages),
+        batch,
+        stats,
+        (),
+        stops,
+        measure=lambda: 0,
+        changed=lambda reason, stopped: None,
     )
     for ledger in ledgers:
         intake.open(ledger)

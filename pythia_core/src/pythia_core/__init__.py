@@ -26,6 +26,7 @@ from pythia_core.codecs import (
 from pythia_core.contracts import (
     DEAD_LETTER_GROUP,
     NO_HEADERS,
+    SUSPECT_AFTER,
     UNDECODED,
     Admission,
     Assignment,
@@ -91,6 +92,7 @@ __all__ = [
     "JSON",
     "NO_HEADERS",
     "STRICT_JSON",
+    "SUSPECT_AFTER",
     "TEXT",
     "UNDECODED",
     "UNSET",

@@ -23,6 +23,7 @@ from pythia_core.contracts.settlement import Assignment, Chunk, Refusals, Refuse
 from pythia_core.contracts.sink import HeaderInput, Output, Sink, WriteResult
 from pythia_core.contracts.source import (
     DEAD_LETTER_GROUP,
+    SUSPECT_AFTER,
     Backlog,
     Capabilities,
     Inspector,
@@ -36,6 +37,7 @@ from pythia_core.contracts.telemetry import Telemetry
 __all__ = [
     "DEAD_LETTER_GROUP",
     "NO_HEADERS",
+    "SUSPECT_AFTER",
     "UNDECODED",
     "Admission",
     "Assignment",

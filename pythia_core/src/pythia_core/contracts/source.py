@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
 import attrs
 
@@ -24,6 +24,10 @@ DEAD_LETTER_GROUP = "dead-letters"
 """The group in which dead letters are read where they naturally lie."""
 
 
+SUSPECT_AFTER: Final = 3
+"""Deliveries after which one more makes a message a suspect: it may have ended its process each time, so it runs alone."""
+
+
 @attrs.frozen
 class Capabilities:
     """What a source's broker can do. The defaults are the least: individual acknowledgement and nothing else.
@@ -34,7 +38,11 @@ class Capabilities:
             is in order, ``none`` if not even that.
         window: the most unsettled messages the broker lets out (AMQP's prefetch), or None for no such bound.
         lease_seconds: how long a message stays ours without renewal, or None if for as long as we are connected.
-        delivery_count: True if the broker counts deliveries and messages carry the count.
+        delivery_count: True if the broker counts deliveries and messages carry the count. So that only a message that
+            runs alone is counted further, a fetch with a limit above 1 hands over what has been delivered
+            :data:`SUSPECT_AFTER` times or more without raising the count that is kept (``Message.deliveries`` is that
+            count plus 1 all the same), and releasing it does not lower it. A fetch with a limit of 1 prefers such a
+            message and raises its count; releasing it takes that back.
         notes: True if a settlement's note is kept beside the committed position.
         rebalances: True if partitions come and go while subscribed.
         revoke_seconds: how long the broker waits for us to let go of a partition, or None.

@@ -40,6 +40,7 @@ from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.session import Session
 from pythia_core.engine.stats import Stats
+from pythia_core.engine.stops import Stops
 from pythia_core.engine.work import Work
 from pythia_core.engine.wrapping import compose
 from pythia_core.errors import ConfigError
@@ -107,6 +108,9 @@ class Engine:
             None  # made in ``run``, since an engine is made without an event loop
         )
         self.deadline = float("inf")  # by when a stop has to end
+        self.stops = Stops(
+            changed=lambda reason, stopped: self.tell("paused", reason, stopped), resumed=self._intake_resumed
+        )
         self._batch = batch
         self._sink = sink
         self._dead_letter = dead_letter
@@ -115,6 +119,7 @@ class Engine:
         self._session: Session | None = None
         self._trouble: str | None = "not started"
         self._stop_reason: str | None = None
+        self._exit = Exit.CLEAN
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +148,7 @@ class Engine:
         self.tell("stopped", self._stop_reason or "")
         if wrong is not None:
             raise wrong
-        return Exit.CLEAN
+        return self._exit
 
     def _build(self, group: TaskGroup) -> None:
         settings, stats = self.settings, self.stats
@@ -191,11 +196,12 @@ class Engine:
         apart = running + len(self.publisher.jobs) + len(self.parking) + len(self.disposition.held)
         return self.stats.in_flight - apart
 
-    def stop(self, reason: str = "stopped") -> None:
-        """Begin the graceful stop; ``run`` drains and returns. Later calls change nothing."""
+    def stop(self, reason: str = "stopped", code: Exit = Exit.CLEAN) -> None:
+        """Begin the graceful stop; ``run`` drains and returns ``code``. Later calls change nothing."""
         if self._stop_reason is not None:
             return
         self._stop_reason = reason
+        self._exit = code
         if self.stopping is not None:
             self._begin_to_stop()
 
@@ -255,6 +261,10 @@ class Engine:
         if self._session is not None:
             self._session.progress()
 
+    def _intake_resumed(self) -> None:
+        if self._session is not None:
+            self._session.intake.resumed.set()
+
     def _idle(self) -> None:
         if self._session is not None:
             self._session.idle()
@@ -285,7 +295,7 @@ class Engine:
         session = self._session
         if session is None or not session.subscribed:
             return Health(live=True, ready=False, reasons=(self._trouble or "not subscribed",))
-        reasons = [f"intake stopped: {reason}" for reason in session.intake.reasons]
+        reasons = [f"intake stopped: {reason}" for reason in (*self.stops, *session.intake.reasons)]
         stopped = [ledger.stopped for ledger in session.ledgers.values() if ledger.stopped]
         if self._stop_reason is not None:
             stopped.append(f"stopping: {self._stop_reason}")

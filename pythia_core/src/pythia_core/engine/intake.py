@@ -5,6 +5,7 @@ Invariants:
 - N1. No more than ``limits.messages`` messages and, but for the last fetch, ``limits.bytes`` bytes are in flight.
 - N2. A partition whose span is used up is not asked; the others are.
 - N3. Every stop of intake has a reason by name, and intake resumes at 70 % of the bound, so that it does not flutter.
+  What stops the whole engine (:mod:`~pythia_core.engine.stops`) stops every fetch.
 - N4. ``room`` names first who has waited longest, so that a source that reads in its order is fair to all partitions.
 - N5. Where several partitions share the bound on messages, half of it is theirs in equal shares, and only the other half
   goes to whoever comes first: however many partitions are full of parked messages, each of the others has its share.
@@ -20,6 +21,7 @@ from pythia_core.contracts.message import Partition
 from pythia_core.contracts.middleware import Middleware
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.stats import Stats
+from pythia_core.engine.stops import Stops
 from pythia_core.settings import Limits
 
 RESUME = 0.7
@@ -35,6 +37,7 @@ class Intake:
         batch: most messages of one fetch.
         stats: counters shared with the rest of the engine.
         gates: middlewares that limit intake.
+        stops: why intake is stopped whatever there is room for.
         measure: returns the bytes in flight.
         changed: called with a reason and whether intake is now stopped by it.
     """
@@ -45,6 +48,7 @@ class Intake:
         batch: int,
         stats: Stats,
         gates: Sequence[Middleware],
+        stops: Stops,
         *,
         measure: Callable[[], int],
         changed: Callable[[str, bool], None],
@@ -53,6 +57,7 @@ class Intake:
         self._batch = batch
         self._stats = stats
         self._gates = gates
+        self._stops = stops
         self._measure = measure
         self._changed = changed
         self._bytes = (
@@ -118,7 +123,9 @@ class Intake:
         else:
             self._check(MESSAGES, stats.in_flight, limits.messages)
         stopped = MESSAGES in self.reasons or BYTES in self.reasons or not self.room
-        count = 0 if stopped else self._gated(most)
+        if self._stops:
+            most = min(most, self._stops.allowed)
+        count = 0 if stopped or most == 0 else self._gated(most)
         if count == 0:
             self.resumed = anyio.Event()
         self.resume_at = self._resume_at() if stopped else None

@@ -61,6 +61,7 @@ class Session:
             engine.settings.batch_size,
             engine.stats,
             engine.gates,
+            engine.stops,
             measure=self.open_bytes,
             changed=lambda reason, stopped: engine.tell("paused", reason, stopped),
         )
