@@ -21,6 +21,7 @@ from pythia_core.supervisor.events import (
     Spawn,
     Tell,
     Tick,
+    Tired,
 )
 from pythia_core.supervisor.fleet import processes
 from pythia_core.supervisor.machine import Machine
@@ -225,6 +226,76 @@ def test_recycled_children_are_replaced_at_once_and_one_at_a_time() -> None:
     assert spawned(w.ready(3)) == [4]
 
 
+def test_recycled_one_at_a_time() -> None:
+    """Who asks second goes when the first one's successor is ready; both go at once, and neither was a crash."""
+    w = world(3)
+    w.ready(1, 2, 3)
+    w.later(10)
+    assert w.feed(Tired(2, "memory"), Tired(1, "memory"), Tired(2, "memory")) == [Tell(2, "recycle")]
+    assert w.feed(Draining(2, "it is recycled")) == []
+    assert spawned(w.feed(Died(2, 75))) == [4]
+    assert w.later(5) == []
+    assert w.ready(4) == [Tell(1, "recycle")]
+    assert spawned(w.feed(Died(1, 75))) == [5]
+    assert w.ready(5) == []
+    assert len(w.said("process 2 asks to be recycled: memory")) == 1
+
+
+def test_a_successor_that_does_not_get_ready_does_not_hold_up_the_others_for_ever() -> None:
+    """It has 60 s; a worker past its memory is worse than two that start."""
+    w = world(2)
+    w.ready(1, 2)
+    w.later(10)
+    w.feed(Tired(1), Tired(2), Died(1, 75))
+    assert told(w.later(59), "recycle") == []
+    assert told(w.later(2), "recycle") == [2]
+
+
+@pytest.mark.parametrize("trouble", ["a roll", "a crash", "a scale-in"])
+def test_nobody_is_recycled_while_another_child_is_missing(trouble: str) -> None:
+    """Two at once would be two too few."""
+    w = world(3)
+    w.ready(1, 2, 3)
+    w.later(10)
+    events: dict[str, Event] = {
+        "a roll": Asked("roll"),
+        "a crash": Died(3, KILLED),
+        "a scale-in": Asked("fewer"),
+    }
+    w.feed(events[trouble])
+    assert told(w.feed(Tired(2)), "recycle") == []
+
+
+def test_a_child_that_is_recycled_can_still_be_forced_and_killed() -> None:
+    """A stop finds it on its way out; its deadline holds."""
+    w = world(1)
+    w.ready(1)
+    assert w.feed(Tired(1)) == [Tell(1, "recycle")]
+    assert w.feed(Asked("stop")) == []
+    w.now += 2
+    assert w.feed(Asked("stop")) == [Tell(1, "force")]
+    assert Kill(1) in w.later(11)
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([Fault(3, "cannot be loaded:\nSyntaxError: no"), Died(3, 1)], "process 3 ended (SyntaxError: no)"),
+        ([Loaded(3), Died(3, 1)], "process 3 ended (waiting)"),
+        ([Loaded(3)], "process 3 is not ready after 60 s (startup() is running)"),
+    ],
+)
+def test_a_roll_says_why_it_halts(events: list[Event], why: str) -> None:
+    """Which process, and its own words: the fault of one that ended, the reasons of one that is not ready."""
+    w = world(2)
+    w.ready(1, 2)
+    w.feed(Asked("roll"), *events)
+    for _ in range(61):
+        w.feed(Report(3, False, "itself", ("startup() is running",)))
+        w.later(1)
+    assert w.said("the rolling restart is halted: process 3") and w.said(why)
+
+
 def test_a_child_that_recycles_at_birth_is_a_failure() -> None:
     """A memory limit below what the imports take must not become a loop without a wait."""
     w = world(1)
@@ -426,7 +497,11 @@ class Anything(RuleBasedStateMachine):
         elif isinstance(action, Tell):
             assert action.number in self.slots
             assert (action.number, action.command) not in self.commands
-            assert action.command == "stop" or self.may_force
+            assert action.command != "force" or self.may_force
+            if action.command == "recycle":
+                assert not {number for number, _ in self.commands} & set(self.slots), (
+                    "another is on its way out"
+                )
             self.commands.append((action.number, action.command))
             self.begins_to_end(action.number, 10.0 if action.command == "force" else None)
         elif isinstance(action, Kill):
@@ -464,20 +539,21 @@ class Anything(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.slots))
     @rule(
         data=st.data(),
-        what=st.sampled_from(["loaded", "ready", "not ready", "broker", "drains", "fault"]),
+        what=st.sampled_from(["loaded", "ready", "not ready", "broker", "tired", "drains", "fault"]),
     )
     def child_speaks(self, data: st.DataObject, what: str) -> None:
         """A report of a living child."""
         number = data.draw(st.sampled_from(sorted(self.slots)))
         if what == "drains":
             self.begins_to_end(number, None)
-        elif what != "fault":
+        elif what not in ("fault", "tired"):
             self.patience[number] = 13.0 if what == "loaded" else self.patience.get(number, 35.0)
         events: dict[str, Event] = {
             "loaded": Loaded(number, 3.0),
             "ready": Report(number, True),
             "not ready": Report(number, False, "itself", ("starting",)),
             "broker": Report(number, False, "broker", ("down",)),
+            "tired": Tired(number),
             "drains": Draining(number),
             "fault": Fault(number, "wrong", hopeless=True),
         }
@@ -497,7 +573,7 @@ class Anything(RuleBasedStateMachine):
         if not hasattr(self, "machine"):
             return
         assert set(self.machine.children) == set(self.slots)
-        staying = [child for child in self.machine.children.values() if not child.told]
+        staying = [child for child in self.machine.children.values() if child.told in ("", "recycle")]
         assert self.stopped or len(staying) <= max(self.machine.target, len(self.machine.seats)) + 1
         assert self.ended <= 1
         assert self.ended == (1 if self.stopped and not self.slots else 0)

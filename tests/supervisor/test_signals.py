@@ -1,6 +1,8 @@
 """Signals on real processes: however they come, work that was begun is finished once, and nothing is left behind."""
 
+import json
 import os
+import re
 import signal
 import sys
 import time
@@ -205,11 +207,74 @@ def test_hangup_halts_at_a_file_that_got_broken(tmp_path: Path) -> None:
         (tmp_path / "jobs.py").write_text("class Jobs(:\n")
         running.signal(signal.SIGHUP)
         running.wait_for_text("rolling restart is halted")
-        assert "SyntaxError" in running.output()
+        assert re.search(
+            r"halted: process 3 ended \(SyntaxError: .*\); the others keep running", running.output()
+        )
         assert all(map(is_alive, old))
         running.signal(signal.SIGTERM)
         running.open_gate()
         assert running.ends() == 0
+
+
+def test_hangup_halts_at_a_process_that_does_not_get_ready(tmp_path: Path) -> None:
+    """It is named with what it waits for, it goes, and the old ones keep running."""
+    patience = "from pythia_core.supervisor import roll; roll.READY_SECONDS = 2; "
+    command = [COMMAND[0], "-c", patience + COMMAND[2], "run", str(tmp_path / "jobs.py"), "-n", "2"]
+    with run(tmp_path, command=command) as running:
+        old = running.wait_for("begin", 2)
+        running.wait_until_ready(2)
+        stuck = WORKER.replace('note("startup")', 'note("startup"); await anyio.sleep(1000)')
+        (tmp_path / "jobs.py").write_text(stuck)
+        running.signal(signal.SIGHUP)
+        running.wait_for_text(
+            "the rolling restart is halted: process 3 is not ready after 2 s (startup() is running); the others keep running"
+        )
+        newcomer = running.wait_for("startup", 3)[2]
+        wait_for_death([newcomer])
+        assert all(map(is_alive, old))
+        running.signal(signal.SIGTERM)
+        running.open_gate()
+        assert running.ends() == 0
+
+
+def test_processes_are_recycled_one_at_a_time(tmp_path: Path) -> None:
+    """Both ask at once: the second drains only when the first one's successor is up; none is a crash, none has to wait."""
+    text = (
+        WORKER
+        + """
+
+import pythia_core.supervisor.serving as it
+report = it._Child._report
+
+
+def report_and_ask(child):
+    report(child)
+    if (HERE / "tired").exists() and os.getpid() in json.loads((HERE / "tired").read_text()):
+        child.ask_to_recycle("memory")
+
+
+it._Child._report = report_and_ask
+"""
+    )
+    soon = "from pythia_core.supervisor import machine; machine.STEADY = 0; "
+    command = [COMMAND[0], "-c", soon + COMMAND[2], "run", str(tmp_path / "jobs.py"), "-n", "2"]
+    with run(tmp_path, text=text, command=command) as running:
+        old = running.wait_for("begin", 2)
+        running.wait_until_ready(2)
+        running.open_gate()
+        (tmp_path / "new").write_text(json.dumps(old))
+        (tmp_path / "new").rename(tmp_path / "tired")
+        running.wait_for_text("asks to be recycled: memory", 2)
+        running.wait_for_text("to be recycled (exit code 75); the next starts in 0.0 s", 2)
+        new = running.wait_for("startup", 4)[2:]
+        order = [(event["what"], event["pid"]) for event in running.events()]
+        gone = running.pids("shutdown")
+        assert sorted(gone) == sorted(old)
+        assert order.index(("startup", new[0])) < order.index(("shutdown", gone[1]))
+        running.wait_until_ready(4)
+        running.signal(signal.SIGTERM)
+        assert running.ends() == 0
+        drained(running)
 
 
 def test_a_terminals_hangup_is_a_stop(tmp_path: Path) -> None:

@@ -168,13 +168,18 @@ class Runtime:
         if scope.cancelled_caught:
             log.error("%s: shutdown() did not end within %g s", self.name, SHUTDOWN_SECONDS)
 
-    def stop(self, reason: str = "stopped") -> None:
-        """Begin the graceful stop: what is starting is cancelled, what runs is drained. Later calls change nothing."""
+    def stop(self, reason: str = "stopped", code: Exit = Exit.CLEAN) -> None:
+        """Begin the graceful stop: what is starting is cancelled, what runs is drained. Later calls change nothing.
+
+        Args:
+            reason: for logs, health and telemetry.
+            code: what an engine that was drained exits with.
+        """
         if self._stop_reason is not None:
             return
         self._stop_reason = reason
         if self._engine is not None:
-            self._engine.stop(reason)
+            self._engine.stop(reason, code)
         elif self._starting is not None:
             self._starting.cancel()
 

@@ -23,9 +23,10 @@ __all__ = [
     "Spawn",
     "Tell",
     "Tick",
+    "Tired",
 ]
 
-Command = Literal["stop", "force"]
+Command = Literal["stop", "force", "recycle"]
 Level = Literal["info", "warning", "error"]
 Wish = Literal["stop", "roll", "more", "fewer"]
 Waiting = Literal["", "broker", "itself"]
@@ -66,8 +67,16 @@ class Report:
 
 
 @attrs.frozen
+class Tired:
+    """A child asks to be recycled: it would drain, end with 75 and be replaced. It goes on until it is told to."""
+
+    number: int
+    reason: str = ""
+
+
+@attrs.frozen
 class Draining:
-    """A child drains without having been told to: somebody sent it SIGTERM, or it recycles."""
+    """A child drains: somebody sent it SIGTERM, it ends by itself, or it does as it was told."""
 
     number: int
     reason: str = ""
@@ -95,7 +104,7 @@ class Tick:
     """Time has passed. Comes each second, and when :meth:`Machine.wakeup` said so."""
 
 
-Event = Asked | Loaded | Report | Draining | Fault | Died | Tick
+Event = Asked | Loaded | Report | Tired | Draining | Fault | Died | Tick
 
 
 @attrs.frozen

@@ -31,8 +31,8 @@ class Child:
         loaded: it has imported its workers.
         told: the last command sent to it; ``draining`` says that it is ending by itself.
         silent: it should report and does not.
-        recycled: it follows one that exited to be recycled.
-        hopeless: it said that another start would end the same way.
+        tired: why it asked to be recycled; ``recycled``: it follows one that was.
+        fault: why it is about to end; ``hopeless``: it said that another start would end the same way.
         kill_at: when it is killed if it has not ended.
     """
 
@@ -52,7 +52,9 @@ class Child:
     told: str = ""
     draining: bool = False
     silent: bool = False
+    tired: str = ""
     recycled: bool = False
+    fault: str = ""
     hopeless: bool = False
     kill_at: float | None = None
     killed: bool = False

@@ -5,7 +5,7 @@ can leave something undone. Its invariants, each with a test of the same name:
 
 1. *One slot, one process.* A slot belongs to at most one living child.
 2. *A stop is final.* Once stopping, nothing is started.
-3. *Said once.* A child is told ``stop`` at most once and ``force`` at most once; ``force`` needs a second signal that
+3. *Said once.* A child is told ``stop`` or ``recycle`` at most once and ``force`` at most once; ``force`` needs a second signal that
    came 2 s after the first or later.
 4. *Killed late.* A child is killed only after it began to end, ``drain_timeout`` + 10 s later (5 s while it imports; 10 s
    after ``force``), and then it is killed for certain.
@@ -17,7 +17,9 @@ can leave something undone. Its invariants, each with a test of the same name:
 8. *Ending is rare.* By itself the supervisor ends, with 1, in two cases only. At the first start every child says that
    another start would end the same way (a file that does not import, a setting that is wrong): nobody was ever ready,
    so nothing is lost by saying so loudly. Or for 5 minutes no child was ready and none was waiting for a broker.
-9. *One end.* ``End`` comes once, when no child is left.
+9. *Recycled one at a time.* A child that asks to be recycled is told to only while all others are at work, and the next
+   only when its successor is ready, or has had 60 s. It is no crash: nothing is counted and there is no wait.
+10. *One end.* ``End`` comes once, when no child is left.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from pythia_core.supervisor.events import (
     Spawn,
     Tell,
     Tick,
+    Tired,
 )
 from pythia_core.supervisor.fleet import KILL_GRACE, Child, Seat, describe_status, free_slot, processes
 from pythia_core.supervisor.hope import Hope
@@ -111,10 +114,12 @@ class Machine:
             child.loaded, child.heard, child.drain_timeout = True, self.now, event.drain_timeout
         elif isinstance(event, Report):
             self._reported(child, event)
+        elif isinstance(event, Tired):
+            self._tires(child, event.reason)
         elif isinstance(event, Draining):
             self._drains(child, event.reason)
         elif isinstance(event, Fault):
-            child.hopeless = event.hopeless
+            child.fault, child.hopeless = event.text, event.hopeless
             self._say_once("error", event.text)
         else:
             self._died(child, event)
@@ -165,6 +170,11 @@ class Machine:
             why = "; ".join(report.reasons) or "it does not say why"
             self.say("warning", f"process {child.number} is not ready: {why}")
 
+    def _tires(self, child: Child, reason: str) -> None:
+        if not child.tired:
+            child.tired = reason or "it does not say why"
+            self.say("info", f"process {child.number} asks to be recycled: {child.tired}")
+
     def _drains(self, child: Child, reason: str) -> None:
         if not child.leaving:
             self.say("info", f"process {child.number} drains by itself: {reason or 'it was sent SIGTERM'}")
@@ -183,7 +193,7 @@ class Machine:
         del self.children[child.number]
         how = describe_status(event.status)
         seat = self._seat_of(child)
-        if child.told:  # by a stop, a scale-in or a roll
+        if child.told not in ("", "recycle"):  # by a stop, a scale-in or a roll
             self._left(child, event.status, how)
         elif seat is None:  # the newcomer of a roll, which takes note of it itself
             self.say("error", f"process {child.number}, which was to take over, ended {how}")
@@ -223,6 +233,7 @@ class Machine:
                 self.roll = None
             self._trim()
             self._fill()
+            self._recycle()
         self._enforce()
         if self.stopping and not self.children and not self._ended:
             self._ended = True
@@ -247,6 +258,17 @@ class Machine:
             if seat.child is None and seat.due <= self.now and not (seat.recycled and self._recycling()):
                 self.restarts += seat.used
                 seat.child, seat.used = self.spawn(recycled=seat.recycled), True
+
+    def _recycle(self) -> None:
+        """Tell a child that asked for it to make room for another, if no other child is missing."""
+        seats = [seat.child for seat in self.seats]
+        if self.roll is not None or self._recycling() or None in seats:
+            return
+        if any(child.leaving for child in self.children.values()):
+            return
+        tired = next((child for child in seats if child is not None and child.tired), None)
+        if tired is not None:
+            self._part_with(tired, "recycle")
 
     def _recycling(self) -> bool:
         """Tell whether a recycled child's successor is still on its way to be ready: one at a time."""
@@ -285,9 +307,12 @@ class Machine:
     def stop(self, child: Child) -> None:
         """Have a child drain and end."""
         if not child.told:
-            self._tell(child, "stop")
-            child.ready = False
-            child.hurry(self.now + child.patience())
+            self._part_with(child, "stop")
+
+    def _part_with(self, child: Child, command: Command) -> None:
+        self._tell(child, command)
+        child.ready = False
+        child.hurry(self.now + child.patience())
 
     def _tell(self, child: Child, command: Command) -> None:
         child.told = command

@@ -74,12 +74,11 @@ class Roll:
         if self.new is None:
             return self._next(fleet)
         if self.new.number not in fleet.children:
-            return self._halt(fleet, self.new, "ended")
+            return self._halt(fleet, self.new, f"ended ({_why(self.new)})")
         if self.new.ready:
             return self._take_over(fleet, self.new)
         if fleet.now >= self.deadline:
-            why = "; ".join(self.new.reasons) or self.new.state
-            return self._halt(fleet, self.new, f"is not ready after {READY_SECONDS:.0f} s ({why})")
+            return self._halt(fleet, self.new, f"is not ready after {READY_SECONDS:g} s ({_why(self.new)})")
         return True
 
     def _next(self, fleet: Fleet) -> bool:
@@ -114,3 +113,8 @@ class Roll:
             "error", f"the rolling restart is halted: process {new.number} {what}; the others keep running"
         )
         return False
+
+
+def _why(child: Child) -> str:
+    """Return why a newcomer is not ready: of a traceback its last line, the rest is in the log."""
+    return child.fault.rpartition("\n")[2] or "; ".join(child.reasons) or child.state

@@ -159,6 +159,7 @@ class _Child:
             return
         reason = {
             "stop": "the supervisor says so",
+            "recycle": "it is recycled",
             "sigterm": "it was sent SIGTERM",
             "orphaned": "its supervisor has died",
         }[order]
@@ -167,7 +168,11 @@ class _Child:
         self.link.say("draining", reason=reason)
         self.last_resort.arm(self.drain_timeout + KILL_GRACE, Exit.WATCHDOG)
         for runtime in self.runtimes:
-            runtime.stop(reason)
+            runtime.stop(reason, Exit.RECYCLE if order == "recycle" else Exit.CLEAN)
+
+    def ask_to_recycle(self, reason: str) -> None:
+        """Ask to be replaced; the work goes on until the supervisor says so. It lets one child at a time go."""
+        self.link.say("tired", reason=reason)
 
     async def _report_for_ever(self) -> None:
         while True:

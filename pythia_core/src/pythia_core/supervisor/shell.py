@@ -34,6 +34,7 @@ from pythia_core.supervisor.events import (
     Spawn,
     Tell,
     Tick,
+    Tired,
     Wish,
 )
 from pythia_core.supervisor.figures import Figures, Row
@@ -153,6 +154,8 @@ class Supervisor:
                     message["busy"],
                 )
             )
+        elif kind == "tired":
+            self._feed(Tired(number, message["reason"]))
         elif kind == "draining":
             self._feed(Draining(number, message["reason"]))
         elif kind == "fault":
