@@ -42,7 +42,7 @@ async def test_nothing_is_fetched_while_there_is_a_reason() -> None:
 
 
 async def test_a_reason_may_allow_a_few_and_the_strictest_counts() -> None:
-    """N3: added again a reason only changes what it allows, and telemetry does not hear of it twice."""
+    """N3: each is asked before a fetch; one that is added again changes nothing, and telemetry does not hear of it twice."""
     listener, gate = Listener(), anyio.Event()
 
     async def handler(message: object) -> None:
@@ -50,13 +50,15 @@ async def test_a_reason_may_allow_a_few_and_the_strictest_counts() -> None:
 
     async with running(handler, telemetry=[listener], messages=2) as bench:
         stops = bench.engine.stops
-        stops.add("one at a time", 1)
-        stops.add("strict")
+        strict: list[int] = []
+        stops.add("one at a time", lambda: 1)
+        stops.add("strict", lambda: len(strict))
+        stops.add("strict", lambda: 1)
         bench.send(*[b"x"] * 5)
         await bench.until(lambda: bench.engine.health().ready, "it is subscribed")
         await anyio.wait_all_tasks_blocked()
         assert bench.engine.stats.received == 0
-        stops.add("strict", 2)
+        strict += [1, 2]
         await bench.until(lambda: bench.engine.stats.received == 2, "two fetches of one have come")
         gate.set()
         await bench.until_settled(5)

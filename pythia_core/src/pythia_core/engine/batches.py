@@ -55,6 +55,7 @@ class BatchPool(Pool):
         while slot.active:
             async with self._baton:
                 await self._fill()
+                await self._while_paused()
                 batch = self._take()
             if not batch:
                 continue
@@ -100,6 +101,12 @@ class BatchPool(Pool):
             if len(batch) == 1 or isinstance(error, BatchResultError):
                 return dict.fromkeys(range(len(batch)), error), nothing
         return await self._halves(slot, batch)
+
+    async def _run_one(self, slot: Slot, message: Message[Any]) -> None:
+        slot.batch = batch = (message,)
+        errors, results = await self._run(slot, batch)
+        slot.message, slot.batch = None, ()
+        self._dispose(batch, errors, results)
 
     async def _call(self, batch: list[Message[Any]]) -> Any:
         if not self._timed:

@@ -12,6 +12,10 @@ When a message was started is seen by :meth:`Pool.observe`, which the engine cal
 message pays for a time that nearly none of them needs. Where telemetry wants every duration (``timed``) the clock is read
 once for each message: its start is the end of the one before it. So a duration holds the 0.2 microseconds that the pool
 itself takes for a message; a stopwatch around the handler would cost a coroutine and two reads more.
+
+A pause costs no message anything either: it ends the turn for good, and a worker whose turn has ended waits until the
+pause is over. That it looks after its present message, and not after a stride of them, is brought about by what makes
+it tell of progress: a pause waits for every single completion, as a drain does.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ from pythia_core.engine.stats import QUICKEST, Stats
 TURN = 0.005  # seconds of work between two turns of the event loop
 STRIDE = 8  # messages between two looks at the clock, while they are quick
 QUICK = STRIDE * 0.0001  # seconds that a stride of quick messages takes at the most
+PAUSED = -math.inf  # when the turn ends during a pause
+LOOK = 0.01  # seconds between looks at whether the workers have stopped, which they say nobody
 
 
 @attrs.define(eq=False)
@@ -49,6 +55,7 @@ class Slot:
     since: float = 0.0  # when it was first observed running that
     active: bool = True  # False once its handler is cancelled: it takes no further message
     reason: BaseException | None = None  # why its handler was cancelled
+    alone: bool = False  # True if it is no worker, but runs one message while the workers are paused
 
     @property
     def messages(self) -> Sequence[Message[Any]]:
@@ -96,6 +103,8 @@ class Pool:
         self._timed = timed
         self._turn_ends = 0.0
         self._sleepers: deque[anyio.Event] = deque()
+        self._pauses = 0
+        self._resumed = anyio.Event()
         self._group: TaskGroup | None = None
 
     @property
@@ -140,7 +149,72 @@ class Pool:
             slot.active = False
             slot.reason = reason
             slot.scope.cancel()
-            self._hire()
+            if not slot.alone:
+                self._hire()
+
+    # -- pauses --------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Let no worker take a message until :meth:`resume` has been called as often as this."""
+        self._pauses += 1
+        self._turn_ends = PAUSED
+        self._scheduler.wake_at = 0
+
+    def resume(self) -> None:
+        """Let the workers go on, unless they are paused for something else as well."""
+        self._pauses -= 1
+        if not self._pauses:
+            self._turn_ends = 0.0
+            self._resumed.set()
+            self._resumed = anyio.Event()
+
+    @property
+    def paused(self) -> bool:
+        """True during a pause."""
+        return self._pauses > 0
+
+    async def run_alone(self, message: Message[Any]) -> bool:
+        """Run a ready message while nothing else runs; to be called during a pause.
+
+        Returns:
+            False if it was not ready any more when everything else had ended, as after a revoke.
+        """
+        while self.running:  # noqa: ASYNC110 - see LOOK
+            await anyio.sleep(LOOK)
+        if message not in self._scheduler.ready:
+            return False
+        self._scheduler.ready.remove(message)
+        slot = Slot(anyio.CancelScope(), message, alone=True)
+        self.slots.add(slot)
+        try:
+            with slot.scope:
+                await self._run_one(slot, message)
+        finally:
+            self.slots.discard(slot)
+        return True
+
+    async def _run_one(self, slot: Slot, message: Message[Any]) -> None:
+        """Do with one message what the loop does with each."""
+        began = self._clock()
+        try:
+            result = await self._handler(message)
+        except BaseException as error:
+            self._handle(slot, message, error)
+            return
+        finally:
+            if self._timed:
+                self._stats.count_duration(self._clock() - began)
+        slot.message = None
+        if result is not None:
+            self._returned(message, result)
+        else:
+            self._scheduler.complete(message)
+
+    async def _while_paused(self) -> None:
+        while self._pauses:
+            await self._resumed.wait()
+
+    # -- workers -------------------------------------------------------------------------------------------------
 
     async def _work(self, slot: Slot) -> None:
         try:
@@ -190,10 +264,13 @@ class Pool:
                 result = await handler(message)
             except BaseException as error:
                 self._handle(slot, message, error)
+                unchecked = 0
                 continue
             if result is not None:
                 slot.message = slot.seen = None
                 self._returned(message, result)
+                if self._pauses:
+                    unchecked = 0
                 continue
             ledger = message._ledger
             if ledger.closed:
@@ -216,6 +293,7 @@ class Pool:
                         ready.append(following)
             finished = stats.finished = stats.finished + 1
             if finished >= scheduler.wake_at:
+                unchecked = 0
                 slot.message = None
                 scheduler.progress()
         if took:
@@ -237,6 +315,7 @@ class Pool:
 
     async def _yield(self) -> None:
         """Let the loop turn, and begin a new turn of work unless another worker has done so meanwhile."""
+        await self._while_paused()
         seen = self._turn_ends
         await checkpoint()
         if self._turn_ends == seen:

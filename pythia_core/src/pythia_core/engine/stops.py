@@ -10,31 +10,28 @@ from collections.abc import Callable, Iterator
 
 
 class Stops:
-    """A set of reasons; while it holds any, a fetch brings no more than the strictest of them allows.
+    """A set of reasons; while it holds any, a fetch brings no more than the strictest of them allows, mostly nothing.
 
     Args:
         changed: called with a reason, and True when it is added or False when it is gone.
-        resumed: called when a fetch may bring more than before.
+        resumed: called when a reason is gone.
     """
 
     def __init__(self, *, changed: Callable[[str, bool], None], resumed: Callable[[], None]) -> None:
         self._changed = changed
         self._resumed = resumed
-        self._allowed: dict[str, int] = {}  # messages of one fetch, by reason
+        self._allowed: dict[str, Callable[[], int]] = {}
 
-    def add(self, reason: str, allowed: int = 0) -> None:
-        """Stop intake for ``reason``; added again, it only changes what is allowed.
+    def add(self, reason: str, allowed: Callable[[], int] = lambda: 0) -> None:
+        """Stop intake for ``reason``; added again, it changes nothing.
 
         Args:
             reason: a short phrase for health and telemetry; what it is removed by.
-            allowed: how many messages a fetch may bring all the same.
+            allowed: asked before each fetch, and a few times a second, how many messages it may bring all the same.
         """
-        before = self._allowed.get(reason)
-        self._allowed[reason] = allowed
-        if before is None:
+        if reason not in self._allowed:
+            self._allowed[reason] = allowed
             self._changed(reason, True)
-        elif allowed > before:
-            self._resumed()
 
     def discard(self, reason: str) -> None:
         """Remove a reason; one that is not there is none."""
@@ -45,7 +42,7 @@ class Stops:
     @property
     def allowed(self) -> int:
         """How many messages the next fetch may bring; asked only while there is a reason."""
-        return min(self._allowed.values())
+        return min(allowed() for allowed in self._allowed.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._allowed))
