@@ -173,3 +173,29 @@ def test_logs_are_json_for_machines(tmp_path: Path) -> None:
         assert running.ends() == 0
         lines = [json.loads(line) for line in running.output().splitlines()]
         assert {line.get("who") for line in lines} == {None, "process 1", "process 2"}
+
+
+@pytest.mark.parametrize(("waits_for", "ends"), [("itself", True), ("a broker", False)])
+def test_a_fleet_that_is_never_ready_ends_for_a_reason_of_its_own_only(
+    tmp_path: Path, waits_for: str, ends: bool
+) -> None:
+    """Five minutes (here 2 s) without anybody ready: exit 1 with the reason; not while a broker is down."""
+    text = WORKER.replace('note("startup")', 'note("startup"); await anyio.sleep(1000)')
+    if waits_for == "a broker":
+        text = WORKER + (
+            "\n\nclass Down(type(Jobs.source)):\n    async def subscribe(self, owner):\n"
+            '        note("refused")\n        raise ConnectionError("connection refused")\n\n\n'
+            'Jobs.source = Down("jobs", broker=BROKER)\n'
+        )
+    hurry = "from pythia_core.supervisor import hope; hope.HOPE_SECONDS = 2; "
+    command = [COMMAND[0], "-c", hurry + COMMAND[2], "run", str(tmp_path / "jobs.py")]
+    with run(tmp_path, text=text, command=command) as running:
+        if ends:
+            assert running.ends() == 1
+            assert "giving up: no process was ready for" in running.output()
+            assert "startup() is running" in running.output()
+        else:
+            running.wait_for("refused", 5)  # the fifth comes after some 4 s
+            assert "giving up" not in running.output()
+            running.signal(signal.SIGTERM)
+            assert running.ends() == 0

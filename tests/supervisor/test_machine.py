@@ -205,6 +205,23 @@ def test_restarts_never_give_up_and_never_hurry() -> None:
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30]
 
 
+def test_the_next_moment_that_matters_is_known() -> None:
+    """A start that is due, a kill, the end of a roll's patience: the earliest that is still to come, and each once."""
+    w = world(2)
+    w.ready(1, 2)
+    assert w.machine.wakeup(w.now) is None
+    w.feed(Asked("roll"))
+    assert w.machine.wakeup(w.now) == w.now + 60
+    w.feed(Died(2, KILLED))
+    assert w.machine.wakeup(w.now) == w.now + 1
+    w.feed(Draining(1))
+    assert w.machine.wakeup(w.now) == w.now + 1
+    assert w.machine.wakeup(w.now + 1) == w.now + 35
+    w.later(36)
+    assert 1 in w.machine.children and w.machine.children[1].killed
+    assert w.machine.wakeup(w.now) == w.now + 24
+
+
 def test_a_child_that_had_been_ready_for_long_starts_the_backoff_anew() -> None:
     """A death after 10 s of work is the first failure again."""
     w = world(1)

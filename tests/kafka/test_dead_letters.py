@@ -1,0 +1,74 @@
+"""Dead letters on a real Kafka, where only a position can be settled: listed without a trace, replayed by choice."""
+
+from collections.abc import Callable
+
+from pythia_core import Output, Start
+from pythia_core.dead_letters import DeadLetter, Place, Replay, Selection, look
+from pythia_kafka import KafkaConsumer
+from tests.kafka.conftest import MakeTopic
+from tests.kafka.driving import committed, read
+from tests.servers.kafka import KafkaServer
+
+
+def place(address: str, topic: str) -> Place:
+    """Return where the dead letters of a topic lie."""
+    source = KafkaConsumer(topic, bootstrap_servers=address).resolve(Start(worker="w"))
+    natural = source.dead_letters()
+    assert natural is not None
+    return Place(source, natural[1])
+
+
+async def bury(at: Place, count: int) -> None:
+    """Write letters, the odd ones of another error."""
+    natural = at.source.dead_letters()
+    assert natural is not None
+    async with natural[0].fresh() as sink:
+        await sink.check()
+        outputs = [
+            Output(
+                sink,
+                b"%d" % number,
+                key="k",
+                headers={
+                    "h": "1",
+                    "pythia-source": at.source.name,
+                    "pythia-error": "m.Odd" if number % 2 else "m.Even",
+                },
+            )
+            for number in range(count)
+        ]
+        result = await sink.write(outputs)
+        assert len(result.confirmed) == count, result.errors
+
+
+def shown(letters: list[DeadLetter]) -> Callable[[DeadLetter], bool]:
+    """Return what keeps every letter."""
+
+    def keep(letter: DeadLetter) -> bool:
+        letters.append(letter)
+        return True
+
+    return keep
+
+
+async def test_a_look_commits_nothing_and_a_replay_finds_every_letter(
+    kafka_server: KafkaServer, make_topic: MakeTopic
+) -> None:
+    """What is not selected is written anew behind the others, so that the position can pass it; nothing is lost."""
+    topic = await make_topic()
+    at = place(kafka_server.address, topic)
+    await bury(at, 30)
+    for _ in range(2):
+        letters: list[DeadLetter] = []
+        await look(at.reader, shown(letters))
+        assert len(letters) == 30
+    assert all(position == 0 for position, _ in (await committed(kafka_server.address, "dead-letters")).values())
+    report = await Replay(at, Selection(error="Even")).run()
+    assert (report.replayed, report.unselected, report.faults) == (15, 15, [])
+    letters = []
+    await look(at.reader, shown(letters))
+    assert {letter.error for letter in letters} == {"m.Odd"} and len(letters) == 15
+    assert (await Replay(at).run()).replayed == 15
+    records = await read(kafka_server.address, topic, 30)
+    assert [int(record.value) for record in records] == [*range(0, 30, 2), *range(1, 30, 2)]
+    assert {tuple(record.headers) for record in records} == {(("h", b"1"),)}
