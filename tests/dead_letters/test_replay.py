@@ -24,7 +24,8 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a shorter time for letters that do not come."""
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.3)
+    for name, seconds in {"QUIET": 0.1, "UNKNOWN": 0.3, "PATIENCE": 0.6, "ASK": 0.05}.items():
+        monkeypatch.setattr(module, f"{name}_SECONDS", seconds)
 
 
 @pytest.fixture
@@ -178,6 +179,41 @@ async def test_a_letter_is_settled_only_after_its_message_is_confirmed(broker: M
     assert (bodies(broker.records("orders")), remaining(at)) == (["1"], [])
 
 
+async def test_a_replay_waits_for_letters_that_are_on_their_way(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker says that there are more than came: a read hangs, or another one had them and gives them back."""
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 30.0)
+    at = place(broker)
+    bury(broker, "1", "2")
+    broker.hold("fetch", gate := anyio.Event(), topic="orders.dlq")
+    asked: list[int] = []
+
+    class Counted(MemoryConsumer):
+        def inspect(self) -> Inspector:
+            asked.append(1)
+            return super().inspect()
+
+    reader = Counted("orders.dlq", broker=broker, consumer_group="dead-letters")
+    replay = Replay(Place(at.source, reader))
+    async with replaying(replay):
+        await eventually(lambda: len(asked) >= 4, "it has asked whether there are more, again and again")
+        gate.set()
+    assert replay.report.replayed == 2
+
+
+async def test_letters_that_another_one_holds_are_not_waited_for_for_ever(broker: MemoryBroker) -> None:
+    """They are his; he may be another replay."""
+    at = place(broker)
+    bury(broker, "his", "ours")
+    his = await at.reader.subscribe(Nobody())
+    await his.fetch({0: 1}, 1, 100, 0)
+    with anyio.fail_after(5):
+        assert (await Replay(at).run()).replayed == 1
+    assert bodies(broker.records("orders")) == ["ours"]
+    await his.aclose()
+
+
 @asynccontextmanager
 async def replaying(replay: Replay) -> AsyncIterator[None]:
     """Run a replay beside the block."""
@@ -274,16 +310,19 @@ async def test_a_look_changes_nothing(broker: MemoryBroker, kind: str, blind: bo
         assert owner == {1}
 
 
+class Nobody:
+    """An owner that takes note of nothing."""
+
+    def assigned(self, assignments: Any) -> None: ...
+    async def revoked(self, partitions: Any, deadline: float) -> None: ...
+    def lost(self, partitions: Any) -> None: ...
+
+
 async def _deliveries(reader: MemoryConsumer) -> set[int | None]:
     """Take everything once more and return the counts of deliveries."""
     counts: set[int | None] = set()
 
-    class Owner:
-        def assigned(self, assignments: Any) -> None: ...
-        async def revoked(self, partitions: Any, deadline: float) -> None: ...
-        def lost(self, partitions: Any) -> None: ...
-
-    subscription = await reader.subscribe(Owner())
+    subscription = await reader.subscribe(Nobody())
     for chunk in await subscription.fetch({0: 5}, 5, 1 << 20, 0):
         counts |= {message.deliveries for message in chunk.messages}
     await subscription.aclose()

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pythia_core import Output, Start
 from pythia_core.dead_letters import DeadLetter, Place, Replay, Selection, look
 from pythia_kafka import KafkaConsumer
-from tests.kafka.conftest import MakeTopic
-from tests.kafka.driving import committed, read
+from tests.kafka.driving import MakeTopic, committed, read
 from tests.servers.kafka import KafkaServer
 
 
@@ -62,7 +61,9 @@ async def test_a_look_commits_nothing_and_a_replay_finds_every_letter(
         letters: list[DeadLetter] = []
         await look(at.reader, shown(letters))
         assert len(letters) == 30
-    assert all(position == 0 for position, _ in (await committed(kafka_server.address, "dead-letters")).values())
+    assert all(
+        position == 0 for position, _ in (await committed(kafka_server.address, "dead-letters")).values()
+    )
     report = await Replay(at, Selection(error="Even")).run()
     assert (report.replayed, report.unselected, report.faults) == (15, 15, [])
     letters = []

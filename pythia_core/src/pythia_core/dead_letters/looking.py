@@ -19,7 +19,7 @@ async def look(reader: Source, show: Callable[[DeadLetter], bool]) -> None:
     Raises:
         ConfigError: if they cannot be reached.
     """
-    expected = await count(reader)
+    await count(reader)  # which says so if they cannot be reached
     async with reader.inspect() as inspector:
         if (browsing := inspector.browse()) is not None:
             async with aclosing(browsing) as messages:
@@ -27,16 +27,14 @@ async def look(reader: Source, show: Callable[[DeadLetter], bool]) -> None:
                     if not show(DeadLetter.of(message)):
                         break
             return
-    await _take_and_give_back(reader, show, expected)
+    await _take_and_give_back(reader, show)
 
 
-async def _take_and_give_back(
-    reader: Source, show: Callable[[DeadLetter], bool], expected: int | None
-) -> None:
+async def _take_and_give_back(reader: Source, show: Callable[[DeadLetter], bool]) -> None:
     async def see(message: Message[Any]) -> None:
         if not show(DeadLetter.of(message)):
             looker.end()
         raise give_back()
 
-    looker = Looker(reader, see, expected)
+    looker = Looker(reader, see)
     await looker.run()

@@ -38,8 +38,15 @@ __all__ = ["Replay", "Report", "give_back"]
 
 log = logging.getLogger("pythia.replay")
 
-QUIET_SECONDS = 2.0  # without a letter, after which there are no more
+QUIET_SECONDS = (
+    0.75  # without a letter, after which the broker is asked whether there are more; a fetch waits 0.5 s
+)
+UNKNOWN_SECONDS = 2.0  # the same, where the broker does not know how many there are
+PATIENCE_SECONDS = (
+    10.0  # the same, where it says that there are more: they are another's, or more than it lets out
+)
 LOOK_SECONDS = 0.05
+ASK_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 FEW = 20  # faults kept
@@ -131,7 +138,7 @@ class Replay:
             for sink in opened:
                 await _open(sink)
             self._back = back
-            self.total = self._looker.expected = await count(reader)
+            self.total = await count(reader)
             self.watch(self.report)
             await self._looker.run()
         finally:
@@ -231,14 +238,11 @@ class Looker(Telemetry):
     Args:
         reader: where they lie.
         handle: called with each, one at a time; what it raises by :func:`give_back` stays.
-        expected: how many there are, or None if nobody knows; only saves the wait at the end.
     """
 
     reader: Source
     handle: Callable[[Message[Any]], Any]
-    expected: int | None = None
     ended: bool = attrs.field(default=False, init=False)
-    _looked_at: int = attrs.field(default=0, init=False)
     _assigned: int = attrs.field(default=0, init=False)
     _end: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
@@ -275,10 +279,7 @@ class Looker(Telemetry):
     async def _one(self, message: Message[Any]) -> None:
         if self.ended:
             raise give_back()
-        try:
-            await self.handle(message)
-        finally:
-            self._looked_at += 1
+        await self.handle(message)
 
     async def _stop_at_the_end(self, engine: Engine) -> None:
         before, since = (-1, -1), anyio.current_time()
@@ -286,11 +287,29 @@ class Looker(Telemetry):
             now, present = anyio.current_time(), (self._assigned, engine.stats.received)
             if present != before or not self._is_idle(engine):
                 before, since = present, now
-            elif now - since >= QUIET_SECONDS or self._looked_at == self.expected:
+            elif now - since < QUIET_SECONDS:
+                pass
+            elif await self._is_over(engine, now - since):
                 break
-            with anyio.move_on_after(LOOK_SECONDS):
-                await self._end.wait()
+            else:
+                await self._pause(ASK_SECONDS)
+            await self._pause(LOOK_SECONDS)
         engine.stop("there is nothing more to do")
+
+    async def _pause(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._end.wait()
+
+    async def _is_over(self, engine: Engine, quiet: float) -> bool:
+        """Tell whether no more letters are to come, by what the broker counts: more than are held here are not here yet."""
+        try:
+            left = await count(self.reader)
+        except ConfigError as error:
+            log.warning("it is not known whether there is more to do: %s", error)
+            return False
+        if left is None:
+            return quiet >= UNKNOWN_SECONDS
+        return left <= engine.stats.in_flight or quiet >= PATIENCE_SECONDS
 
     def _is_idle(self, engine: Engine) -> bool:
         """Tell whether letters could come and none is at work."""
