@@ -103,15 +103,17 @@ async def test_a_note_stands_beside_the_committed_position() -> None:
         assert broker.note("orders") is None
         await reader.settle(note="x" * 4096)
         assert broker.note("orders") == "x" * 4096
-        await reader.settle(note="x" * 4097)
-        assert broker.note("orders") is None
+        with pytest.raises(ValueError, match="4097 characters"):
+            await reader.settle(through=3, note="x" * 4097)
+        assert (broker.committed("orders"), broker.note("orders")) == (2, "x" * 4096)
 
 
 async def test_notes_are_kept_only_where_the_source_says_so() -> None:
-    """Without the capability a note is ignored."""
+    """Without the capability a note is refused: whoever wrote it would rely on it."""
     broker = MemoryBroker()
     async with reading(broker, ack="cumulative") as reader:
-        await reader.settle(note="ignored")
+        with pytest.raises(ValueError, match="notes=True"):
+            await reader.settle(note="unkept")
     assert broker.note("orders") is None
 
 

@@ -228,9 +228,8 @@ class Broker(RuleBasedStateMachine):
         low = sum(self.fates[place].settled for place in mine)
         high = low + sum(self.fates[place].out is not None for place in mine)
         through = st.none() | st.integers(low, high)
-        return st.builds(
-            Settlement, st.just(partition), st.just(id), through, note=st.none() | st.text(max_size=3)
-        )
+        note = st.none() | st.text(max_size=3) if self.kind.notes else st.none()
+        return st.builds(Settlement, st.just(partition), st.just(id), through, note=note)
 
     def acknowledge(self, partition: Any, id: int) -> st.SearchStrategy[Settlement]:
         """Draw verbs for what was ever handed out under this assignment, each position once."""
@@ -261,7 +260,7 @@ class Broker(RuleBasedStateMachine):
             if fate.out and fate.out.assignment == id:
                 self.apply(settlement, fate, fate.out)
         if settlement.through is not None or settlement.note is not None:
-            self.notes[settlement.partition] = settlement.note if self.kind.notes else None
+            self.notes[settlement.partition] = settlement.note
 
     def apply(self, settlement: Settlement, fate: Fate, out: Out) -> None:
         through = settlement.through

@@ -20,7 +20,8 @@ class Assignment:
     Args:
         id: the subscription's own name of it, new with every assignment (a generation, a connection's number).
         position: the next position to be read, or None where there is none.
-        note: the note found beside the committed position, or None.
+        note: the text found beside the committed position, as it was settled there, or None. Hand over whatever is there:
+            the engine believes only a text of its own about exactly this ``position``.
     """
 
     id: Hashable
@@ -56,7 +57,10 @@ class Settlement:
         released: positions to give back as not failed.
         rejected: positions never to be delivered again; done where the broker keeps no dead letters.
         renewed: positions whose work goes on: extend their lease.
-        note: a short text to keep beside the committed position, where the source keeps notes.
+        note: ASCII text of up to 4,096 characters to keep beside the committed position, in one step with it, until the
+            next settlement replaces it; None clears it. Only where :attr:`Capabilities.notes` says that it is kept.
+            ``through`` is then always given, and may be the position that is committed already: the note alone has
+            changed, and has to be written all the same.
     """
 
     partition: Partition

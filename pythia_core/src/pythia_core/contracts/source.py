@@ -43,7 +43,9 @@ class Capabilities:
             :data:`SUSPECT_AFTER` times or more without raising the count that is kept (``Message.deliveries`` is that
             count plus 1 all the same), and releasing it does not lower it. A fetch with a limit of 1 prefers such a
             message and raises its count; releasing it takes that back.
-        notes: True if a settlement's note is kept beside the committed position.
+        notes: True if a settlement's note is kept beside the committed position and handed over by the next assignment of
+            the partition, whoever gets it (Kafka's offset metadata). Only with ``cumulative``. With notes a stop repeats
+            nothing that was done behind a slow or a parked message; without them everything past the position is.
         rebalances: True if partitions come and go while subscribed.
         revoke_seconds: how long the broker waits for us to let go of a partition, or None.
     """

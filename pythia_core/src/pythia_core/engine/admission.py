@@ -12,7 +12,7 @@ from pythia_core.contracts.message import Message
 from pythia_core.contracts.settlement import Chunk
 from pythia_core.engine.committer import Committer
 from pythia_core.engine.intake import Intake
-from pythia_core.engine.ledger import RELEASED, Ledger
+from pythia_core.engine.ledger import OPEN, RELEASED, Ledger
 from pythia_core.engine.outcomes import MessageTooLarge
 from pythia_core.engine.parking import NEVER
 from pythia_core.engine.token_ledger import TokenLedger
@@ -43,15 +43,15 @@ class Admission:
         self._committer.busy()
         self._intake.bytes_admitted(sum(sizes))
         self._intake.admitted(ledger)
-        if max(sizes) <= engine.settings.limits.message_bytes:
+        if max(sizes) <= engine.settings.limits.message_bytes and not ledger.partly_done:
             engine.scheduler.admit(ledger, messages, first)
         else:
             self._take_in_singly(ledger, messages, first)
 
     def _take_in_singly(self, ledger: Ledger, messages: Sequence[Message[Any]], first: int) -> None:
-        """Admit messages of which some are too large to be run; those become dead letters, by reference."""
+        """Admit messages of which some are done already, or too large: those become dead letters, by reference."""
         bound = self._engine.settings.limits.message_bytes
-        for number, message in enumerate(messages, first):
+        for number, message in self._not_done(ledger, messages, first):
             if message.size <= bound:
                 self._engine.scheduler.admit(ledger, (message,), number)
                 continue
@@ -60,20 +60,31 @@ class Admission:
                 message, MessageTooLarge(f"{message.size} bytes; limits.message_bytes is {bound}")
             )
 
+    def _not_done(
+        self, ledger: Ledger, messages: Sequence[Message[Any]], first: int
+    ) -> Sequence[tuple[int, Message[Any]]]:
+        """Return messages with their numbers, but for those that are done by a note: those are finished."""
+        if not ledger.partly_done:
+            return list(enumerate(messages, first))
+        outcomes = ledger.outcomes()
+        left = [each for each in enumerate(messages, first) if outcomes[each[0] - ledger.base] == OPEN]
+        self._engine.stats.finished += len(messages) - len(left)
+        return left
+
     def turn_away(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
         """Give back what arrived after the last call: it is not run."""
-        for number, message in enumerate(chunk.messages, first):
+        left, stats = self._not_done(ledger, chunk.messages, first), self._engine.stats
+        for number, message in left:
             message._ledger, message._sequence = ledger, number
             if isinstance(ledger, TokenLedger):
                 ledger.mark(message, RELEASED)
-        stats, count = self._engine.stats, len(chunk.messages)
-        stats.received += count
-        stats.finished += count
-        stats.released += count
+        stats.received += len(chunk.messages)
+        stats.finished += len(left)
+        stats.released += len(left)
 
     def set_aside(self, ledger: Ledger, chunk: Chunk, first: int) -> None:
         """Park for ever what arrives before the client has stopped: released any earlier it would come straight back."""
         self._engine.stats.received += len(chunk.messages)
-        for number, message in enumerate(chunk.messages, first):
+        for number, message in self._not_done(ledger, chunk.messages, first):
             message._ledger, message._sequence, message._lane = ledger, number, None
             self._engine.parking.park(message, NEVER)

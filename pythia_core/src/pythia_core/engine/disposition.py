@@ -95,6 +95,7 @@ class Disposition:
             return
         self._stats.failures += 1
         failure = note_failure(message, error, time.time())
+        message._ledger.note_attempts(message, failure.attempts)
         decision = decide(failure, self._retry)
         if isinstance(decision, Bury):
             self._bury(message, decision.error)

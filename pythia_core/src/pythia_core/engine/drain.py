@@ -79,11 +79,19 @@ class Drain:
         finally:
             self.watching -= 1
             self._aim()
+        self.leave(ledgers)
         if not await self._committer.flush(deadline):
             log.warning(
                 "%s: not everything done could be settled in time; it will be delivered again",
                 self._engine.source.name,
             )
+
+    def leave(self, ledgers: Collection[Ledger]) -> None:
+        """Make the next settlement the last one, which says that these ledgers end in good order."""
+        for ledger in ledgers:
+            ledger.leaving = True
+            if not ledger.closed:
+                self._committer.dirty.add(ledger)
 
     def release(self, ledgers: Collection[Ledger]) -> None:
         """Give back what has not started; where acknowledgement is cumulative it is just dropped."""

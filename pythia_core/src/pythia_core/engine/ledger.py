@@ -46,6 +46,7 @@ def _mask(*states: int) -> bytes:
 
 
 IS_UNSETTLED = _mask(OPEN, DONE, REJECTED, RELEASED)
+IS_WORKED_OFF = _mask(DONE, REJECTED)
 IS_OPEN, IS_DONE, IS_REJECTED, IS_RELEASED = (_mask(state) for state in (OPEN, DONE, REJECTED, RELEASED))
 
 
@@ -70,7 +71,9 @@ class Ledger(ABC):
         "decode",
         "draining",
         "lanes",
+        "leaving",
         "partition",
+        "partly_done",
         "sizes",
         "state",
         "stopped",
@@ -85,6 +88,8 @@ class Ledger(ABC):
         self.lanes: dict[Hashable, Message[Any]] = {}
         self.closed = False
         self.draining = False
+        self.leaving = False  # it ends in good order, with its last settlement
+        self.partly_done = False  # some of what was admitted last is done already
         self.stopped: str | None = None  # why this partition may not go on, if so
 
     @property
@@ -95,6 +100,9 @@ class Ledger(ABC):
     def mark(self, message: Message[Any], state: int) -> None:
         """Write down what became of a message. The hot path does the same in line."""
         self.state[message._sequence - self.base] = state
+
+    def note_attempts(self, message: Message[Any], count: int) -> None:
+        """Remember how often a message has failed, where that can be kept for whoever gets it next."""
 
     def open_count(self) -> int:
         """Return how many messages are open."""

@@ -21,13 +21,14 @@ class OffsetLedger(Ledger):
     another without a gap, which is nearly always a single one.
     """
 
-    __slots__ = ("_admitted", "_low", "_offered", "_segments", "_settled", "committed", "end")
+    __slots__ = ("_admitted", "_low", "_offered", "_segments", "_settled", "_told", "committed", "end")
 
     def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
         super().__init__(partition, assignment, decode)
         self.state: bytearray = bytearray()
         self.end: Position | None = assignment.position  # the position after everything admitted
         self.committed: Position | None = assignment.position
+        self._told: str | None = None  # the note beside the committed position
         self._low = 0  # the watermark when it was last looked at, as a number
         self._offered = 0  # the watermark when the last settlement was made
         self._settled = 0  # the watermark of the last settlement that the broker took
@@ -85,13 +86,22 @@ class OffsetLedger(Ledger):
         if self.closed:
             return None
         self._offered = self.watermark()
-        through = self.position_of(self._offered)
-        if through is None or through == self.committed:
+        through, note = self._state()
+        if (through, note) == (self.committed, self._told):
             return None
-        return Settlement(self.partition, self.assignment.id, through=through)
+        return Settlement(self.partition, self.assignment.id, through=through, note=note)
+
+    def _state(self) -> tuple[Position | None, str | None]:
+        """Return the position and the note that the broker should have."""
+        through = self.position_of(self.watermark())
+        return through, None if through is None else self._note(through)
+
+    def _note(self, through: Position) -> str | None:
+        """Return what is to stand beside the position of the watermark, if anything."""
+        return None
 
     def settled(self, settlement: Settlement) -> int:
-        self.committed = settlement.through
+        self.committed, self._told = settlement.through, settlement.note
         covered, self._settled = self._offered - self._settled, self._offered
         self._compact()
         return covered
@@ -112,7 +122,7 @@ class OffsetLedger(Ledger):
 
     @property
     def clean(self) -> bool:
-        return self.watermark() == self.head and self.end == self.committed
+        return self.watermark() == self.head and self._state() == (self.committed, self._told)
 
     @property
     def since(self) -> float | None:

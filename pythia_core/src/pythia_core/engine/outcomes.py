@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,10 @@ class Revoked(Exception):
 
 class MessageTooLarge(Exception):
     """A body is larger than ``limits.message_bytes``; it was not handed to the handler."""
+
+
+class FailedEarlier(Exception):
+    """A message failed in another process, which left only the number of its attempts."""
 
 
 @attrs.define
@@ -71,6 +76,12 @@ def note_failure(message: Message[Any], error: BaseException, wall: float) -> Fa
     failure.last = wall
     failure.error = error
     return failure
+
+
+def restore_failures(message: Message[Any], attempts: int) -> None:
+    """Write down on a message the failed attempts that a note says it has had elsewhere."""
+    wall = time.time()  # the true times are not known; the last one is overwritten by the next failure
+    message._failure = Failure(attempts, wall, wall, FailedEarlier(f"it failed {attempts} times before"))
 
 
 def decide(failure: Failure, policy: RetryPolicy, uniform: Callable[[], float] = random.random) -> Decision:

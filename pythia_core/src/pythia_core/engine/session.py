@@ -27,6 +27,7 @@ from pythia_core.engine.committer import Committer
 from pythia_core.engine.drain import FORCED_SETTLE, Drain
 from pythia_core.engine.intake import Intake
 from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.noted_ledger import NotedLedger
 from pythia_core.engine.offset_ledger import OffsetLedger
 from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import SubscriptionLost
@@ -281,12 +282,16 @@ class Session:
             self.ledgers[partition] = ledger
             self._engine.scheduler.open(ledger)
             self.intake.open(ledger)
+            if not ledger.clean:  # it has to say that it has opened its position
+                self.committer.dirty.add(ledger)
+                self.committer.soon()
         self._engine.tell("assigned", list(assignments))
 
     def _new_ledger(self, partition: Partition, assignment: Assignment) -> Ledger:
         decode = self._engine.decode
         if self._capabilities.ack == "cumulative":
-            return OffsetLedger(partition, assignment, decode)
+            kind = NotedLedger if self._capabilities.notes else OffsetLedger
+            return kind(partition, assignment, decode)
         return TokenLedger(partition, assignment, decode, both=self._capabilities.ack == "both")
 
     async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:

@@ -64,14 +64,18 @@ class Cursor:
         Released, rejected and renewed messages say nothing to a log: the position alone counts.
 
         Raises:
-            ValueError: if the position was not handed over under this assignment or has been passed already.
+            ValueError: if the position was not handed over under this assignment or has been passed already, or if the
+                note is too long or cannot be kept. Then nothing is committed.
         """
-        through = settlement.through
+        through, note = settlement.through, settlement.note
+        if note is not None and not self.rules.notes:
+            raise ValueError("this group keeps no notes: make it with notes=True")
+        if note is not None and len(note) > MAX_NOTE:
+            raise ValueError(f"a note of {len(note)} characters; {MAX_NOTE} are allowed")
         if through is not None:
             self._commit(through)
-        if self.rules.notes and (through is not None or settlement.note is not None):
-            note = settlement.note
-            self.note = note if note is None or len(note) <= MAX_NOTE else None
+        if through is not None or note is not None:
+            self.note = note
         return ()
 
     def _commit(self, through: int) -> None:

@@ -45,7 +45,7 @@ class MemoryConsumer(Source):
         window: the most unsettled messages of one member.
         lease_seconds: how long a member may keep a message without renewing it.
         delivery_count: tell how often a message was delivered without being released. Logs never count.
-        notes: keep a note of up to 4,096 characters beside a committed position.
+        notes: keep a note of up to 4,096 characters beside a committed position, as Kafka does.
         rebalances: ``eager`` (members give up everything whenever one joins or leaves) or ``incremental`` (only what
             moves). Without it partitions stay where they are until their member goes.
         revoke_seconds: how long a member may take to give up partitions before it is expired.
