@@ -181,7 +181,9 @@ class HandEngine:
             returned=engine.disposition.returned,
             idle=lambda: None,
         )
-        engine.work = Work(engine.scheduler, self.pool, engine.publisher, engine.parking, engine.disposition)
+        engine.work = Work(
+            engine.scheduler, self.pool, engine.publisher, engine.parking, engine.disposition, engine.clock
+        )
         self.pool.begin()
         self.session = engine._session = Session(engine)
         self.session._subscription = HandSubscription()

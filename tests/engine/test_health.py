@@ -9,10 +9,10 @@ import pytest
 import trio
 import trio.testing
 
-from pythia_core.brokers.memory import MemoryBroker
+from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
 from pythia_core.contracts import Message
 from pythia_core.engine.engine import Engine
-from pythia_core.errors import ConfigError, Retry
+from pythia_core.errors import ConfigError, Reject, Retry
 from pythia_core.settings import Settings
 from tests.engine.bench import Bench, Seen, make, running
 from tests.engine.scripted import Scripted
@@ -108,25 +108,32 @@ async def test_settings_that_cannot_work_end_the_engine() -> None:
         await engine.run()
 
 
-@pytest.mark.parametrize("state", ["running", "parked"])
+@pytest.mark.parametrize("state", ["running", "parked", "publishing", "held"])
 def test_a_message_that_is_stuck_is_named(state: str) -> None:
     """After a minute health says which message it is, what it does and for how long; the oldest first."""
 
-    async def handler(message: Message[Any]) -> None:
+    async def handler(message: Message[Any]) -> bytes | None:
         if state == "parked":
             raise Retry(3600)
-        await trio.sleep(3600)
+        if state == "held":
+            raise Reject
+        if state == "running":
+            await trio.sleep(3600)
+        return b"out"
 
     async def main() -> None:
         broker = MemoryBroker(clock=trio.current_time)
-        async with running(handler, b"1", broker=broker, drain_timeout=0.0) as bench:
-            await trio.sleep(50)
-            assert bench.engine.health().stuck == ()
-            await trio.sleep(20)
-            (stuck,) = bench.engine.health().stuck
-            assert stuck.state == state
-            assert "0:" in stuck.message and "Message" in stuck.message
-            assert 69 <= stuck.seconds <= 71
-            assert bench.engine.health().ready
+        broker.hold("write", trio.Event(), times=1000)
+        async with MemoryProducer("out", broker=broker) as out:
+            options: dict[str, Any] = {"sink": out, "dead_letter": None, "drain_timeout": 0.0}
+            async with running(handler, b"1", broker=broker, **options) as bench:
+                await trio.sleep(50)
+                assert bench.engine.health().stuck == ()
+                await trio.sleep(20)
+                (stuck,) = bench.engine.health().stuck
+                assert stuck.state == state
+                assert "0:" in stuck.message and "Message" in stuck.message
+                assert 65 <= stuck.seconds <= 71
+                assert bench.engine.health().ready is (state != "held")
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))

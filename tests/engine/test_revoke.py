@@ -42,7 +42,7 @@ async def test_a_rebalance_repeats_nothing(ack: str, rebalances: str) -> None:
 
 
 async def test_a_revoke_ends_by_its_deadline_and_a_late_result_changes_nothing() -> None:
-    """O4, O5: a handler that ignores its cancellation ends later; its partition has moved on by then."""
+    """O4, O5, S5: a handler that ignores its cancellation ends later; its partition has moved on, its key waits for it."""
     ended = anyio.Event()
 
     async def stubborn(message: Message[Any]) -> None:

@@ -164,7 +164,7 @@ async def test_several_workers_end_together(broker: MemoryBroker) -> None:
 
     survivor = Jobs(broker)
     other = runtime(survivor)
-    ended = await run_together([other, runtime(Fails(broker))])
+    ended = await run_together([other, runtime(Fails(broker))], other.stop)
     assert ended.code == Exit.ERROR
     assert survivor.log.lines == ["startup", "shutdown"]
 

@@ -70,9 +70,17 @@ def test_a_startup_that_raises_is_exit_code_one(tmp_path: Path) -> None:
         assert "ValueError: bad luck" in running.output()
 
 
-def test_a_thread_that_never_ends_does_not_keep_the_process(tmp_path: Path) -> None:
-    """Nothing can stop a thread, so the process exits around it, with the watchdog's code."""
-    text = ALONE.replace("while not (HERE", "await self.offload(time.sleep, 1000)\n        while not (HERE")
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "await self.offload(time.sleep, 1000)",
+        "with anyio.CancelScope(shield=True): await anyio.sleep_forever()",
+    ],
+    ids=["thread", "shield"],
+)
+def test_a_handler_that_never_ends_does_not_keep_the_process(tmp_path: Path, hang: str) -> None:
+    """Nothing can stop a thread or a shield, so the process exits around it, with the watchdog's code."""
+    text = ALONE.replace("while not (HERE", f"{hang}\n        while not (HERE")
     text = text.replace(
         "import json,", "import pythia_core.standalone as standalone; standalone.GRACE = 0.2\nimport json,"
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +87,7 @@ class Runtime:
         self._starting: anyio.CancelScope | None = None
         self._engine: Engine | None = None
         self._stop_reason: str | None = None
+        self.give_up: Callable[[str, Exit], None] | None = None  # see Engine; set by whoever owns the process
         self._waiting: tuple[Waiting, str] = ("itself", "starting")
 
     # -- settings --------------------------------------------------------------------------------------
@@ -206,6 +207,7 @@ class Runtime:
             middleware=resolved.middleware,
             telemetry=resolved.telemetry,
             batch=takes_batches(self.worker),
+            give_up=self.give_up,
         )
 
     async def _open_sink(self) -> Sink | None:
@@ -288,7 +290,7 @@ class Runtime:
             "live": health.live,
             "waiting_for": self.waiting_for(),
             "reasons": list(health.reasons),
-            "stuck": [f"{stuck.message} {stuck.state} for {stuck.seconds:.0f} s" for stuck in health.stuck],
+            "stuck": list(map(str, health.stuck)),
             "counters": self._counters(),
             "busy": self.busy(),
             "rss": psutil.Process().memory_info().rss,

@@ -17,7 +17,7 @@ from pythia_core.errors import ConfigError, PluginError
 from pythia_core.last_resort import LastResort
 from pythia_core.runtime import Runtime
 from pythia_core.signals import StopSignals
-from pythia_core.together import Ended, event_loop_options, run_together
+from pythia_core.together import Ended, Stop, event_loop_options, run_together
 from pythia_core.worker import Worker
 
 __all__ = ["run_here"]
@@ -43,10 +43,15 @@ def run_here(worker: Worker[Any]) -> int:
 
 async def _main(runtime: Runtime) -> int:
     last_resort, ended = LastResort(), Ended()
+
+    def stop(reason: str, code: Exit) -> None:
+        last_resort.arm(runtime.resolved.settings.drain_timeout + GRACE, Exit.WATCHDOG)
+        runtime.stop(reason, code)
+
     async with anyio.create_task_group() as group:
         if threading.current_thread() is threading.main_thread():  # signals belong to it
-            await group.start(_obey_signals, runtime, last_resort)
-        ended = await run_together([runtime])
+            await group.start(_obey_signals, runtime, last_resort, stop)
+        ended = await run_together([runtime], stop)
         group.cancel_scope.cancel()
     last_resort.disarm()
     for text in ended.refusals:
@@ -54,7 +59,7 @@ async def _main(runtime: Runtime) -> int:
     return ended.code
 
 
-async def _obey_signals(runtime: Runtime, last_resort: LastResort, *, task_status: Any) -> None:
+async def _obey_signals(runtime: Runtime, last_resort: LastResort, stop: Stop, *, task_status: Any) -> None:
     heard = StopSignals()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
@@ -62,8 +67,7 @@ async def _obey_signals(runtime: Runtime, last_resort: LastResort, *, task_statu
             meaning = heard.heard(time.monotonic())
             if meaning == "stop":
                 log.info("%s: draining; once more in 2 s or later skips the drain", number.name)
-                last_resort.arm(runtime.resolved.settings.drain_timeout + GRACE, Exit.WATCHDOG)
-                runtime.stop(number.name)
+                stop(number.name, Exit.CLEAN)
             elif meaning == "force":
                 log.warning("%s again: work under way is abandoned, to be delivered again", number.name)
                 last_resort.arm(GRACE, Exit.WATCHDOG)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import attrs
@@ -13,9 +13,12 @@ from pythia_core.engine.health import Exit
 from pythia_core.errors import ConfigError, PluginError
 from pythia_core.runtime import Runtime
 
-__all__ = ["Ended", "event_loop_options", "run_together"]
+__all__ = ["Ended", "Stop", "event_loop_options", "run_together"]
 
 log = logging.getLogger("pythia.worker")
+
+Stop = Callable[[str, Exit], None]
+"""Stops all workers of a process for a reason, with an exit code, and sees to it that the process ends in time."""
 
 
 @attrs.define(eq=False)
@@ -36,16 +39,18 @@ class Ended:
         self.code = max(self.code, code, key=grave.index)
 
 
-async def run_together(runtimes: Sequence[Runtime]) -> Ended:
-    """Run workers until one of them ends; then stop the others, and return when all have ended."""
+async def run_together(runtimes: Sequence[Runtime], stop: Stop) -> Ended:
+    """Run workers until one of them ends or gives up; then ``stop`` is called, and this returns when all have ended."""
     ended = Ended()
+    running = set(runtimes)
     async with anyio.create_task_group() as group:
         for runtime in runtimes:
-            group.start_soon(_run, runtime, runtimes, ended, name=f"pythia {runtime.name}")
+            runtime.give_up = stop
+            group.start_soon(_run, runtime, running, stop, ended, name=f"pythia {runtime.name}")
     return ended
 
 
-async def _run(runtime: Runtime, all_of_them: Sequence[Runtime], ended: Ended) -> None:
+async def _run(runtime: Runtime, running: set[Runtime], stop: Stop, ended: Ended) -> None:
     try:
         ended.took(await runtime.run())
     except (ConfigError, PluginError) as error:
@@ -54,8 +59,9 @@ async def _run(runtime: Runtime, all_of_them: Sequence[Runtime], ended: Ended) -
     except Exception:
         ended.took(Exit.ERROR)
         log.exception("%s ended by an error", runtime.name)
-    for other in all_of_them:
-        other.stop(f"{runtime.name} ended")
+    running.discard(runtime)
+    if running:
+        stop(f"{runtime.name} ended", Exit.CLEAN)
 
 
 def event_loop_options(runtimes: Sequence[Runtime]) -> dict[str, bool]:

@@ -120,7 +120,8 @@ class Worker(Generic[Body]):
     async def process(self, message: Message[Body]) -> Any:
         """Do the work of one message. It is settled when this returns and what it returned is confirmed.
 
-        A plain ``def`` runs in a thread, at most ``max_concurrent_tasks`` of them at once.
+        A plain ``def`` runs in a thread, at most ``max_concurrent_tasks`` of them at once. Nothing can stop a thread: past
+        ``handler_timeout`` its key stays closed until it has ended, and past a drain the process exits around it.
 
         Returns:
             None, or what goes to ``sink``: a value, an :class:`~pythia_core.Output`, or a list of outputs.

@@ -7,8 +7,11 @@ Invariants:
 
 - E1. A message is completed once: by its worker, by the publisher, or as an orphan; then its key closes or passes on.
 - E2. ``run`` ends by ``settings.drain_timeout`` after ``stop``, and 1 s for a subscription that has not closed by then. (One
-  that is being closed because it was lost has 10 s, which a stop does not cut short; ``force`` does.)
+  that is being closed because it was lost has 10 s, which a stop does not cut short; ``force`` does.) Only a handler that
+  ignores its cancellation keeps it: whoever owns the process ends it around it.
 - E3. A subscription that is lost is followed by another, with backoff and full jitter, for as long as the engine runs.
+- E4. A handler that a revoke cancelled and that has not ended ``settings.drain_timeout`` later means that
+  the process must end: ``give_up`` is asked for it, or else health says that it is not live.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -31,9 +34,8 @@ from pythia_core.contracts.source import Source
 from pythia_core.contracts.telemetry import Telemetry
 from pythia_core.engine.batches import BatchPool
 from pythia_core.engine.disposition import Disposition, Origin
-from pythia_core.engine.health import Exit, Health, Stuck
+from pythia_core.engine.health import Exit, Health
 from pythia_core.engine.ledger import Ledger
-from pythia_core.engine.outcomes import HandlerTimeout
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool
 from pythia_core.engine.publisher import Publisher
@@ -41,6 +43,7 @@ from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.session import Session
 from pythia_core.engine.stats import Stats
 from pythia_core.engine.stops import Stops
+from pythia_core.engine.sweep import Sweep
 from pythia_core.engine.work import Work
 from pythia_core.engine.wrapping import compose
 from pythia_core.errors import ConfigError
@@ -48,10 +51,10 @@ from pythia_core.settings import Order, Settings
 
 log = logging.getLogger("pythia.engine")
 
-SWEEP = 0.25  # seconds between looks at handlers that run too long
 STEADY = 60.0  # seconds of subscription after which backoff begins anew
-STUCK = 60.0  # seconds after which a message is worth naming
-MOST_STUCK = 10
+OBSERVE = (
+    5.0  # seconds between looks at what is neither running nor parked, which may be thousands of messages
+)
 RESUBSCRIBE_BASE, RESUBSCRIBE_FACTOR, RESUBSCRIBE_CAP = 0.5, 2.0, 10.0
 
 
@@ -81,6 +84,8 @@ class Engine:
         dead_letter: where dead letters go, open; None stops the partition of a message that would be one.
         middleware: around the handler.
         telemetry: told of rare events.
+        give_up: asked, with the reason and an exit code, to stop the engine where only the end of the process helps;
+            None where the process is not ours to end.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Engine:
         dead_letter: Sink | None = None,
         middleware: Sequence[Middleware] = (),
         telemetry: Sequence[Telemetry] = (),
+        give_up: Callable[[str, Exit], None] | None = None,
     ) -> None:
         self.source = source
         self.settings = settings
@@ -120,6 +126,8 @@ class Engine:
         self._trouble: str | None = "not started"
         self._stop_reason: str | None = None
         self._exit = Exit.CLEAN
+        self._give_up = give_up
+        self.beyond_help: str | None = None  # why only the end of the process would help
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -139,7 +147,7 @@ class Engine:
             self._build(group)
             self.pool.start(group)
             group.start_soon(self.parking.run, name="pythia parking")
-            group.start_soon(self._sweep, name="pythia sweep")
+            group.start_soon(Sweep(self).run, name="pythia sweep")
             try:
                 await self._subscribe_until_stopped()
             except ConfigError as error:
@@ -169,7 +177,9 @@ class Engine:
             stopped=self._partition_stopped,
         )
         self.pool = self._make_pool()
-        self.work = Work(self.scheduler, self.pool, self.publisher, self.parking, self.disposition)
+        self.work = Work(
+            self.scheduler, self.pool, self.publisher, self.parking, self.disposition, self.clock
+        )
 
     def _make_pool(self) -> Pool:
         settings, stats = self.settings, self.stats
@@ -243,14 +253,11 @@ class Engine:
         assert self.stopping is not None
         await self.stopping.wait()
 
-    async def _sweep(self) -> None:
-        """Watch how long handlers run, and cancel those that run past their time."""
-        timeout = self.settings.handler_timeout or float("inf")
-        while True:
-            await anyio.sleep(min(SWEEP, timeout / 4))
-            for slot in self.pool.observe():
-                if self.clock() - slot.since > timeout:
-                    self.pool.replace(slot, HandlerTimeout(f"the handler ran for more than {timeout:g} s"))
+    def end_process(self, why: str, code: Exit) -> None:
+        """Ask for the end of the process, where somebody owns it."""
+        log.error("%s: the process should end: %s", self.source.name, why)
+        if self._give_up is not None:
+            self._give_up(why, code)
 
     # -- signals between the parts -------------------------------------------------------------------------------
 
@@ -293,21 +300,13 @@ class Engine:
     def health(self) -> Health:
         """Return the state of the worker in words."""
         session = self._session
-        if session is None or not session.subscribed:
-            return Health(live=True, ready=False, reasons=(self._trouble or "not subscribed",))
-        reasons = [f"intake stopped: {reason}" for reason in (*self.stops, *session.intake.reasons)]
-        stopped = [ledger.stopped for ledger in session.ledgers.values() if ledger.stopped]
+        live = self.beyond_help is None
+        reasons = [] if self.beyond_help is None else [self.beyond_help]
         if self._stop_reason is not None:
-            stopped.append(f"stopping: {self._stop_reason}")
-        return Health(True, not stopped, (*stopped, *reasons), tuple(self._stuck()))
-
-    def _stuck(self) -> list[Stuck]:
-        assert self._session is not None
-        now = self.clock()
-        running = [Stuck(repr(slot.message), "running", now - slot.since) for slot in self.pool.observe()]
-        parked = [
-            Stuck(repr(message), "parked", now - since)
-            for message, since in self.parking.of(set(self._session.ledgers.values()))
-        ]
-        found = [stuck for stuck in (*running, *parked) if stuck.seconds >= STUCK]
-        return sorted(found, key=lambda stuck: -stuck.seconds)[:MOST_STUCK]
+            reasons.append(f"stopping: {self._stop_reason}")
+        stuck = tuple(self.work.stuck()) if hasattr(self, "work") else ()
+        if session is None or not session.subscribed:
+            return Health(live, False, (*reasons, self._trouble or "not subscribed"), stuck)
+        reasons += [ledger.stopped for ledger in session.ledgers.values() if ledger.stopped]
+        paused = [f"intake stopped: {reason}" for reason in (*self.stops, *session.intake.reasons)]
+        return Health(live, not reasons, (*reasons, *paused), stuck)

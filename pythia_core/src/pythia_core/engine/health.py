@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
 import attrs
 
@@ -16,19 +17,34 @@ class Exit(IntEnum):
     RECYCLE = 75
 
 
+State = Literal["running", "cancelled", "parked", "publishing", "held"]
+
+WORDS: dict[State, str] = {
+    "running": "running",
+    "cancelled": "cancelled and not ended, as a thread never is,",
+    "parked": "parked",
+    "publishing": "waiting for its outputs to be confirmed",
+    "held": "stopping its partition",
+}
+
+
 @attrs.frozen
 class Stuck:
-    """A message that holds its partition.
+    """A message that holds its partition, or its key.
 
     Args:
         message: its coordinates in words.
-        state: ``running`` or ``parked``.
+        state: ``running``; ``cancelled``, if its handler was and goes on all the same; ``parked``; ``publishing``;
+            ``held``, if it can be neither done nor dead-lettered.
         seconds: for how long.
     """
 
     message: str
-    state: str
+    state: State
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.message} {WORDS[self.state]} for {self.seconds:.0f} s"
 
 
 @attrs.frozen

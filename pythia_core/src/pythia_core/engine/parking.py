@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 
 from pythia_core.clock import Clock
 from pythia_core.contracts.message import Message
-from pythia_core.engine.ledger import Ledger
 
 NEVER = float("inf")
 
@@ -77,6 +76,6 @@ class Parking:
         """Return all parked messages."""
         return [entry[3] for entry in self._heap]
 
-    def of(self, ledgers: Collection[Ledger]) -> list[tuple[Message[Any], float]]:
-        """Return the parked messages of ``ledgers`` with the time since which each is parked."""
-        return [(entry[3], entry[2]) for entry in self._heap if entry[3]._ledger in ledgers]
+    def since(self) -> list[tuple[Message[Any], float]]:
+        """Return all parked messages with the time since which each is parked."""
+        return [(entry[3], entry[2]) for entry in self._heap]

@@ -55,6 +55,7 @@ class Slot:
     since: float = 0.0  # when it was first observed running that
     active: bool = True  # False once its handler is cancelled: it takes no further message
     reason: BaseException | None = None  # why its handler was cancelled
+    cancelled: float | None = None  # and when
     alone: bool = False  # True if it is no worker, but runs one message while the workers are paused
 
     @property
@@ -148,6 +149,7 @@ class Pool:
         if slot.active:
             slot.active = False
             slot.reason = reason
+            slot.cancelled = self._clock()
             slot.scope.cancel()
             if not slot.alone:
                 self._hire()

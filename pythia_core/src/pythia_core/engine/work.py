@@ -5,19 +5,26 @@ It stands apart because only losing, revoking and stopping ask across all parts;
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any
 
+from pythia_core.clock import Clock
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.settlement import Assignment
 from pythia_core.engine.disposition import Disposition
+from pythia_core.engine.health import State, Stuck
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.outcomes import Revoked
 from pythia_core.engine.parking import Parking
-from pythia_core.engine.pool import Pool
+from pythia_core.engine.pool import Pool, Slot
 from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.token_ledger import TokenLedger
+
+STUCK = 60.0  # seconds after which a message is worth naming
+MOST_STUCK = 10
 
 
 class Work:
@@ -29,6 +36,7 @@ class Work:
         publisher: those whose outputs are on their way.
         parking: those that wait for their next attempt.
         disposition: those that stopped their partition.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -38,12 +46,15 @@ class Work:
         publisher: Publisher,
         parking: Parking,
         disposition: Disposition,
+        clock: Clock,
     ) -> None:
         self._scheduler = scheduler
         self._pool = pool
         self._publisher = publisher
         self._parking = parking
         self._disposition = disposition
+        self._clock = clock
+        self._seen: dict[int, tuple[Message[Any], State, float]] = {}  # what nobody times, and since when
 
     def started(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
         """Return the messages of ``ledgers`` that are running or whose outputs are on their way."""
@@ -72,6 +83,39 @@ class Work:
             if slot.messages and all(message._ledger.closed for message in slot.messages):
                 self._pool.replace(slot, Revoked("the partition was revoked while the handler ran"))
 
+    def leftovers(self, patience: float) -> list[Slot]:
+        """Return the workers of lost messages that were cancelled so long ago and have not ended."""
+        now = self._clock()
+        return [
+            slot
+            for slot in self._pool.running
+            if slot.cancelled is not None
+            and now - slot.cancelled > patience
+            and all(message._ledger.closed for message in slot.messages)
+        ]
+
+    def observe(self) -> None:
+        """Note the time for messages not seen before whose outputs are on their way, or that stopped their partition."""
+        now, seen = self._clock(), self._seen
+        apart: list[tuple[Message[Any], State]] = [
+            (job.message, "publishing") for job in self._publisher.jobs
+        ]
+        apart += [(message, "held") for message in self._disposition.held]
+        self._seen = {id(m): seen.get(id(m), (m, state, now)) for m, state in apart}
+
+    def stuck(self) -> list[Stuck]:
+        """Return the messages that have been at one thing for long, and handlers that ignore a cancellation; worst first."""
+        self.observe()
+        now = self._clock()
+        since: list[tuple[float, State, Message[Any]]] = [
+            (t, state, m) for m, state, t in self._seen.values()
+        ]
+        since += [(time, "parked", message) for message, time in self._parking.since()]
+        since += [_at_work(slot) for slot in self._pool.observe()]
+        named = [entry for entry in since if now - entry[0] >= STUCK or entry[1] == "cancelled"]
+        worst = heapq.nsmallest(MOST_STUCK, named, key=itemgetter(0))
+        return [Stuck(repr(message), state, now - time) for time, state, message in worst]
+
     def strike(self, ledger: Ledger, messages: Sequence[Message[Any]]) -> None:
         """Fence messages that are no longer ours: unstarted ones are dropped, results of running ones are ignored."""
         tomb = TokenLedger(ledger.partition, Assignment(None), ledger.decode)
@@ -89,3 +133,10 @@ class Work:
             self._scheduler.strike(message, tomb)
         for message in self._publisher.drop(struck):
             self._scheduler.orphan_ended(message)
+
+
+def _at_work(slot: Slot) -> tuple[float, State, Message[Any]]:
+    assert slot.message is not None
+    if slot.cancelled is not None:
+        return slot.cancelled, "cancelled", slot.message
+    return slot.since, "running", slot.message

@@ -141,7 +141,7 @@ class _Child:
         ended = Ended()
         async with anyio.create_task_group() as group:
             group.start_soon(self._report_for_ever)
-            ended = await run_together(self.runtimes)
+            ended = await run_together(self.runtimes, self.give_up)
             group.cancel_scope.cancel()
         self._report()
         for text in ended.refusals:
@@ -165,10 +165,21 @@ class _Child:
         }[order]
         if order == "orphaned":
             log.error("the supervisor has died: draining")
+        self.stop(reason, Exit.RECYCLE if order == "recycle" else Exit.CLEAN)
+
+    def stop(self, reason: str, code: Exit) -> None:
+        """Drain and end, told to or not."""
         self.link.say("draining", reason=reason)
         self.last_resort.arm(self.drain_timeout + KILL_GRACE, Exit.WATCHDOG)
         for runtime in self.runtimes:
-            runtime.stop(reason, Exit.RECYCLE if order == "recycle" else Exit.CLEAN)
+            runtime.stop(reason, code)
+
+    def give_up(self, reason: str, code: Exit) -> None:
+        """Do what a worker asks for that cannot go on: make room for another process, or end."""
+        if code == Exit.RECYCLE:
+            self.ask_to_recycle(reason)
+        else:
+            self.stop(reason, code)
 
     def ask_to_recycle(self, reason: str) -> None:
         """Ask to be replaced; the work goes on until the supervisor says so. It lets one child at a time go."""

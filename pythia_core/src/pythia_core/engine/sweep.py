@@ -1,0 +1,68 @@
+"""The sweep looks, four times a second, at what no message can be made to pay for: how long things take.
+
+It stands apart from the engine because it judges and the engine connects: what it finds it hands to the parts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pythia_core.engine.health import Exit
+from pythia_core.engine.outcomes import HandlerTimeout
+
+if TYPE_CHECKING:
+    from pythia_core.engine.engine import Engine
+
+SWEEP = 0.25  # seconds between looks
+OBSERVE = (
+    5.0  # seconds between looks at what is neither running nor parked, which may be thousands of messages
+)
+
+
+class Sweep:
+    """Looks at an engine again and again.
+
+    Args:
+        engine: whose handlers, and whose leftovers.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._timeout = engine.settings.handler_timeout or float("inf")
+        self._observe_at = 0.0
+
+    async def run(self) -> None:
+        """Look, until cancelled."""
+        while True:
+            await anyio.sleep(min(SWEEP, self._timeout / 4))
+            self._observe()
+            self._cancel_overdue()
+            self._judge_leftovers()
+
+    def _observe(self) -> None:
+        now = self._engine.clock()
+        if now >= self._observe_at:
+            self._observe_at = now + OBSERVE
+            self._engine.work.observe()
+
+    def _cancel_overdue(self) -> None:
+        engine = self._engine
+        for slot in engine.pool.observe():
+            if engine.clock() - slot.since > self._timeout:
+                why = f"the handler ran for more than {self._timeout:g} s"
+                engine.pool.replace(slot, HandlerTimeout(why))
+
+    def _judge_leftovers(self) -> None:
+        """Have the process ended if nothing else ends a handler whose message somebody else may be working on by now."""
+        engine = self._engine
+        leftovers = engine.work.leftovers(engine.settings.drain_timeout)
+        why = (
+            f"{leftovers[0].message!r} was revoked, and its handler goes on though it was cancelled"
+            if leftovers
+            else None
+        )
+        if why and not engine.beyond_help:
+            engine.end_process(why, Exit.WATCHDOG)
+        engine.beyond_help = why
