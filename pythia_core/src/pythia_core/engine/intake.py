@@ -138,9 +138,7 @@ class Intake:
             return stats.received - int(self._limits.messages * RESUME)
         if BYTES in self.reasons:
             return stats.finished + max(stats.in_flight // 10, 1)
-        return (
-            stats.finished + max(int(self._share * (1 - RESUME)), 1) if self._shared else stats.finished + 1
-        )
+        return stats.finished + (_worthwhile(self._share) if self._shared else 1)
 
     @property
     def _shared(self) -> bool:
