@@ -6,7 +6,7 @@ It stands apart because only losing, revoking and stopping ask across all parts;
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -54,7 +54,9 @@ class Work:
         self._parking = parking
         self._disposition = disposition
         self._clock = clock
-        self._seen: dict[int, tuple[Message[Any], State, float]] = {}  # what nobody times, and since when
+        self._seen: dict[
+            int, tuple[float, State, Message[Any]]
+        ] = {}  # what nobody times: since when it is what
 
     def started(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
         """Return the messages of ``ledgers`` that are running or whose outputs are on their way."""
@@ -97,24 +99,30 @@ class Work:
     def observe(self) -> None:
         """Note the time for messages not seen before whose outputs are on their way, or that stopped their partition."""
         now, seen = self._clock(), self._seen
-        apart: list[tuple[Message[Any], State]] = [
-            (job.message, "publishing") for job in self._publisher.jobs
-        ]
-        apart += [(message, "held") for message in self._disposition.held]
-        self._seen = {id(m): seen.get(id(m), (m, state, now)) for m, state in apart}
+        self._seen = {id(m): seen.get(id(m), (now, state, m)) for state, m in self._untimed()}
+
+    def _untimed(self) -> Iterator[tuple[State, Message[Any]]]:
+        for job in self._publisher.jobs:
+            yield "publishing", job.message
+        for message in self._disposition.held:
+            yield "held", message
 
     def stuck(self) -> list[Stuck]:
         """Return the messages that have been at one thing for long, and handlers that ignore a cancellation; worst first."""
-        self.observe()
         now = self._clock()
-        since: list[tuple[float, State, Message[Any]]] = [
-            (t, state, m) for m, state, t in self._seen.values()
-        ]
-        since += [(time, "parked", message) for message, time in self._parking.since()]
-        since += [_at_work(slot) for slot in self._pool.observe()]
-        named = [entry for entry in since if now - entry[0] >= STUCK or entry[1] == "cancelled"]
+        named = [entry for entry in self._since() if now - entry[0] >= STUCK or entry[1] == "cancelled"]
         worst = heapq.nsmallest(MOST_STUCK, named, key=itemgetter(0))
-        return [Stuck(repr(message), state, now - time) for time, state, message in worst]
+        return [Stuck(repr(message), state, now - since) for since, state, message in worst]
+
+    def _since(self) -> Iterator[tuple[float, State, Message[Any]]]:
+        """Yield since when every message is at what."""
+        self.observe()
+        yield from self._seen.values()
+        for message, since in self._parking.since():
+            yield since, "parked", message
+        for slot in self._pool.observe():
+            if slot.message is not None:
+                yield slot.cancelled or slot.since, "cancelled" if slot.cancelled else "running", slot.message
 
     def strike(self, ledger: Ledger, messages: Sequence[Message[Any]]) -> None:
         """Fence messages that are no longer ours: unstarted ones are dropped, results of running ones are ignored."""
@@ -133,10 +141,3 @@ class Work:
             self._scheduler.strike(message, tomb)
         for message in self._publisher.drop(struck):
             self._scheduler.orphan_ended(message)
-
-
-def _at_work(slot: Slot) -> tuple[float, State, Message[Any]]:
-    assert slot.message is not None
-    if slot.cancelled is not None:
-        return slot.cancelled, "cancelled", slot.message
-    return slot.since, "running", slot.message
