@@ -26,6 +26,9 @@ class Proxy:
     swallowed: int = 0
     _lose_answer_to: bytes | None = None
     _refuse: bytes | None = None
+    _passing: dict[str, int] = attrs.field(
+        factory=dict[str, int]
+    )  # "request" or "answer" -> bytes until the cut
     _open: set[SocketStream] = attrs.field(factory=set)
     _group: TaskGroup | None = None
 
@@ -53,6 +56,10 @@ class Proxy:
     def refuse(self, command: str) -> None:
         """Cut the connection of the next such command, which never reaches the server."""
         self._refuse = command.encode()
+
+    def cut_after(self, count: int, what: str) -> None:
+        """Cut the connection that has passed so many more bytes of requests ("request") or of answers ("answer")."""
+        self._passing[what] = count
 
     async def cut(self) -> None:
         """Close every connection, as a failing switch does; new ones are welcome."""
@@ -87,7 +94,8 @@ class Proxy:
                 if self._lose_answer_to is not None and self._lose_answer_to in request:
                     self._lose_answer_to = None
                     losing.set()
-                await server.send(request)
+                if not await self._send(server, request, "request"):
+                    break
         group.cancel_scope.cancel()
 
     async def _answer(self, server: SocketStream, client: SocketStream, losing: anyio.Event) -> None:
@@ -97,4 +105,16 @@ class Proxy:
                 if losing.is_set():  # by now the server has executed it
                     self.swallowed += len(answer)
                     return
-                await client.send(answer)
+                if not await self._send(client, answer, "answer"):
+                    return
+
+    async def _send(self, to: SocketStream, data: bytes, what: str) -> bool:
+        """Pass bytes on; return False where the connection is to be cut instead of the rest."""
+        left = self._passing.get(what, len(data))
+        if what in self._passing:
+            self._passing[what] = left - len(data)
+        if left:
+            await to.send(data[:left])
+        if left < len(data):
+            del self._passing[what]
+        return left >= len(data)

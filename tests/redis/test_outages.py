@@ -159,6 +159,19 @@ async def test_subscribing_to_nobody_raises(members: Members) -> None:
         await members(url=f"redis://localhost:{NOBODY}/0")
 
 
+@pytest.mark.parametrize("command", ["XPENDING events workers", "XACK events workers 1-1"])
+async def test_a_server_that_is_not_the_primary_is_left(own_redis: OwnRedis, command: str) -> None:
+    """A replica that lost its primary, or refuses to write: the next connection may find the right one."""
+    server = own_redis()
+    async with Member.join("events", url=server.url) as member:
+        with redis.Redis(port=server.port) as client:
+            client.config_set("replica-serve-stale-data", "no")
+            client.replicaof("127.0.0.1", "1")
+        with pytest.raises(ConnectionLost, match=r"MASTER is down|read only"):
+            await member.subscription._commands.call(*command.split())
+        assert member.subscription._commands._connection is None
+
+
 # -- the server is silent ----------------------------------------------------------------------------------------
 
 

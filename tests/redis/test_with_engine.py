@@ -4,8 +4,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -15,44 +13,13 @@ import attrs
 import pytest
 import redis
 
-from pythia_core import Limits, Message, Output, Reject, RetryPolicy, Settings, Start
-from pythia_core.engine.engine import Engine
+from pythia_core import Limits, Message, Output, Reject, Settings
 from pythia_redis import RedisStreamsConsumer, RedisStreamsProducer
 from tests.redis.driving import add, consumers, pending
+from tests.redis.engines import FAST, make_engine, running
 from tests.servers.fixtures import OwnRedis
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
-
-Handler = Callable[[Message[Any]], Awaitable[Any]]
-FAST = Settings(batch_timeout=0.1, drain_timeout=5, retry=RetryPolicy(attempts=2, base=0.01, cap=0.01))
-
-
-def make_engine(
-    url: str,
-    handler: Handler,
-    settings: Settings = FAST,
-    *,
-    sink: RedisStreamsProducer | None = None,
-    dead_letter: RedisStreamsProducer | None = None,
-    **options: Any,
-) -> Engine:
-    """Make an engine as a worker's start does."""
-    source = RedisStreamsConsumer("events", consumer_group="workers", url=url, **options)
-    resolved = source.resolve(Start(worker="worker"))
-    return Engine(resolved, handler, settings, sink=sink, dead_letter=dead_letter)
-
-
-@asynccontextmanager
-async def running(*engines: Engine) -> AsyncIterator[None]:
-    """Run engines; stop them gracefully at the end."""
-    async with anyio.create_task_group() as group:
-        for engine in engines:
-            group.start_soon(engine.run)
-        try:
-            yield
-        finally:
-            for engine in engines:
-                engine.stop()
 
 
 async def test_everything_is_processed_and_settled(client: redis.Redis, redis_server: RedisServer) -> None:

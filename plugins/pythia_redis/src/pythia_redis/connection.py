@@ -29,8 +29,14 @@ CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 RECEIVE: Final = 1 << 20  # bytes
 
-# What a server answers that is not, or not yet, the primary: another connection may find the right one.
-ELSEWHERE: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+# What a server answers that is not, or not yet, the primary: another connection may find the right one. The client makes
+# a broken connection of LOADING by itself.
+ELSEWHERE: Final = (
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+)
 
 
 class ConnectionLost(SubscriptionLost):
@@ -176,7 +182,7 @@ async def _answer(connection: AbstractConnection) -> Any:
     try:
         return await connection.read_response()
     except exceptions.ResponseError as error:
-        if str(error).startswith(ELSEWHERE) or isinstance(error, exceptions.ReadOnlyError):
+        if isinstance(error, ELSEWHERE):
             raise exceptions.ConnectionError(str(error)) from None
         return error
 

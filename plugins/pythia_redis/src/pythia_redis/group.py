@@ -71,12 +71,23 @@ async def make_group(wire: Wire, group: Group, start: str) -> bool:
     except exceptions.ResponseError as error:
         if str(error).startswith("BUSYGROUP"):
             return False
+        if isinstance(error, exceptions.OutOfMemoryError) and await _is_there(wire, group):
+            return False
         if str(error).startswith("WRONGTYPE"):
             raise ConfigError(
                 f"the key {group.stream!r} at {wire.address} holds something that is no stream"
             ) from None
         raise
     return True
+
+
+async def _is_there(wire: Wire, group: Group) -> bool:
+    """Tell whether the group exists: a server without memory refuses to make it, before it looks whether it is there.
+
+    Whoever drains the stream has to get in all the same, or no memory would ever become free.
+    """
+    (answer,) = await wire.pipeline([("XPENDING", group.stream, group.name)])
+    return not isinstance(answer, Exception)
 
 
 async def remake_group(wire: Wire, group: Group) -> None:
