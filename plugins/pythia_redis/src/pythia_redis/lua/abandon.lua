@@ -8,7 +8,8 @@ if redis.replicate_commands then redis.replicate_commands() end -- needed before
 
 local stream, group, me, released, lease = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local rows = redis.pcall('XPENDING', stream, group, 'IDLE', lease, '-', '+', 1000000, me)
+-- Half a lease, since the clock goes on between this look and the next: what is ours must be known before it is moved.
+local rows = redis.pcall('XPENDING', stream, group, 'IDLE', math.floor(lease / 2), '-', '+', 1000000, me)
 if rows.err then return rows end
 local overdue = {}
 for i, row in ipairs(rows) do
