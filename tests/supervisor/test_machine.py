@@ -205,6 +205,45 @@ def test_restarts_never_give_up_and_never_hurry() -> None:
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30]
 
 
+def test_a_second_wish_for_a_roll_changes_nothing() -> None:
+    """The one under way goes on where it is, and says so."""
+    w = world(2)
+    w.ready(1, 2)
+    w.feed(Asked("roll"))
+    roll = w.machine.roll
+    assert w.feed(Asked("roll")) == []
+    assert w.machine.roll is roll
+    assert w.said("a rolling restart is under way")
+    assert w.ready(3) == [Tell(1, "stop")]
+
+
+def test_a_fault_is_said_once_until_somebody_is_ready() -> None:
+    """All children say the same of a broken file; but after a mend and another break it is news again."""
+    w = world(2)
+    w.ready(1)
+    w.feed(Fault(2, "broken"), Fault(1, "broken"))
+    assert len(w.said("broken")) == 1
+    w.feed(Died(2, 1))
+    (three,) = spawned(w.later(2))
+    w.ready(three)
+    w.feed(Fault(three, "broken"))
+    assert len(w.said("broken")) == 2
+
+
+def test_what_is_decided_is_said() -> None:
+    """Whoever sends a signal sees what became of it."""
+    w = world(1)
+    w.ready(1)
+    w.feed(Asked("fewer"))
+    assert w.said("process 1 is ready") and w.said("one fewer would be none: the last process stays")
+    w.feed(Asked("stop"), Asked("more"))
+    assert w.said("stopping: 1 process to finish what was begun")
+    assert w.said("asked for more, but a stop is under way")
+    w.now += 2
+    w.feed(Asked("stop"))
+    assert w.said("asked again: work under way is abandoned")
+
+
 def test_the_next_moment_that_matters_is_known() -> None:
     """A start that is due, a kill, the end of a roll's patience: the earliest that is still to come, and each once."""
     w = world(2)

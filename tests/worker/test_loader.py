@@ -9,6 +9,7 @@ import pytest
 
 from pythia_core import ConfigError
 from pythia_core.loader import load_workers
+from pythia_core.worker import importing
 
 FILE = """
 from pythia_core import Worker
@@ -134,3 +135,20 @@ def test_an_import_that_fails_inside_is_the_files_own_error(folder: Path) -> Non
         with pytest.raises(ModuleNotFoundError, match="not_there"):
             load_workers(target)
     assert "broken" not in sys.modules
+
+
+def test_serve_does_nothing_while_its_file_is_imported(folder: Path) -> None:
+    """A last line that serves is what `python FILE` is to do; afterwards it serves."""
+    last = "import anyio\nseen = anyio.run(First().serve)\nIMPORTED = True\n"
+    (folder / "serves.py").write_text(FILE.replace("First().run()", last))
+    assert [kind.__name__ for kind in load_workers("serves.py")] == ["First", "Second"]
+    assert sys.modules["serves"].IMPORTED
+    assert not importing.get()
+
+
+def test_a_file_is_itself_whatever_the_way_to_it(folder: Path) -> None:
+    """By another way it is not imported as if it were another file that hides a module."""
+    (folder / "inner").mkdir()
+    (first, _) = load_workers("jobs.py")
+    (again, _) = load_workers("inner/../jobs.py")
+    assert (first.__module__, again.__module__) == ("jobs", "jobs")

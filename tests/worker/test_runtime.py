@@ -19,6 +19,7 @@ from pythia_core import (
     WorkerConfig,
     WriteError,
     WriteResult,
+    resources,
 )
 from pythia_core.brokers.memory import MemoryBroker, MemoryConsumer, MemoryProducer
 from pythia_core.engine.health import Exit
@@ -414,3 +415,53 @@ async def test_a_drain_waits_for_offloaded_work(broker: MemoryBroker) -> None:
         gate.set()
     assert worker.log.lines == ["startup", "done", "shutdown"]
     assert len(broker.settled("jobs", "offloads")) == 1
+
+
+# What nobody may miss ---------------------------------------------------------------------------------
+
+
+async def test_serve_runs_the_worker_in_the_present_loop(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is cancelled."""
+    monkeypatch.setenv("PYTHIA_PLUGINS", "")
+    worker = Jobs(broker)
+    broker.publish("jobs", 1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.serve)
+        await eventually(lambda: "process 1" in worker.log.lines, "it was processed")
+        group.cancel_scope.cancel()
+    assert worker.log.lines[-1] == "shutdown"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("fails", "closing Stubborn failed: ConnectionError: gone"),
+        ("hangs", "Stubborn did not close within 0.05 s"),
+    ],
+)
+async def test_a_resource_that_does_not_close_is_named(
+    broker: MemoryBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+    told: str,
+) -> None:
+    """It ends nothing but itself: the others are closed, and the worker has its originals back."""
+    monkeypatch.setattr(resources, "CLOSE_SECONDS", 0.05)
+
+    class Stubborn(Connection):
+        async def aclose(self) -> None:
+            if how == "fails":
+                raise ConnectionError("gone")
+            await anyio.sleep_forever()
+
+    worker = Jobs(broker)
+    worker.first, worker.second = original = Stubborn(worker.log, "1"), Connection(worker.log, "2")  # type: ignore[attr-defined]
+    async with running(runtime(worker)) as runner:
+        await ready(runner)
+        assert worker.first is not original[0]  # type: ignore[attr-defined]
+    assert "close 2" in worker.log.lines
+    assert (worker.first, worker.second) == original  # type: ignore[attr-defined]
+    assert [record.getMessage() for record in caplog.records if "Stubborn" in record.getMessage()] == [told]
