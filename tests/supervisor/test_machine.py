@@ -230,6 +230,63 @@ def test_a_fault_is_said_once_until_somebody_is_ready() -> None:
     assert len(w.said("broken")) == 2
 
 
+def test_a_child_that_drains_by_itself_is_no_longer_at_work() -> None:
+    """It is not ready whatever it reports, nobody else is recycled meanwhile, and its reason is told, once."""
+    w = world(2)
+    w.ready(1, 2)
+    w.feed(Draining(1, ""), Report(1, ready=True))
+    child = w.machine.children[1]
+    assert (child.leaving, child.ready, child.state) == (True, False, "draining")
+    assert w.feed(Tired(2)) == []
+    assert w.said("process 1 drains by itself: it was sent SIGTERM")
+    w.feed(Draining(1, "again"), Asked("stop"), Draining(2, "the supervisor says so"))
+    assert len(w.said("drains by itself")) == 1
+
+
+def test_every_end_is_said_as_what_it_was() -> None:
+    """How it ended and what follows, graver where it was not meant to be."""
+
+    def levels(text: str) -> list[str]:
+        return [action.level for _, action in w.done if isinstance(action, Say) and text in action.text]
+
+    w = world(3)
+    w.ready(1, 2, 3)
+    w.later(10)
+    w.feed(Died(1, KILLED))
+    assert levels("process 1 ended by SIGKILL; the next starts in 1.0 s") == ["error"]
+    w.feed(Died(2, 75))
+    assert levels("process 2 ended to be recycled (exit code 75); the next starts in 0.0 s") == ["info"]
+    w.later(2)
+    w.feed(Asked("fewer"))
+    leaving = next(child.number for child in w.machine.children.values() if child.told)
+    w.feed(Died(leaving, 0))
+    assert levels(f"process {leaving} ended with exit code 0") == ["info"]
+    w.feed(Asked("fewer"))
+    leaving = next(child.number for child in w.machine.children.values() if child.told)
+    w.feed(Died(leaving, 70))
+    assert levels(f"process {leaving} ended stuck (exit code 70)") == ["warning"]
+
+
+def test_a_death_in_a_roll_is_said() -> None:
+    """The newcomer's is an error; that of one about to be replaced only came early."""
+    w = world(1)
+    w.ready(1)
+    w.feed(Asked("roll"), Died(2, 1))
+    assert w.said("process 2, which was to take over, ended with exit code 1")
+    w.feed(Asked("roll"), Died(1, KILLED))
+    assert w.said("process 1 ended by SIGKILL before it was replaced")
+
+
+def test_a_hopeless_end_at_the_first_start_names_no_next_one() -> None:
+    """There may be none; later there is one, and it is named."""
+    w = world(2)
+    w.feed(Fault(1, "wrong", hopeless=True), Died(1, 1))
+    assert not w.said("the next starts in")
+    w.ready(2)
+    w.feed(Fault(2, "wrong", hopeless=True), Died(2, 1))
+    assert w.said("process 2 ended with exit code 1; the next starts in")
+
+
 def test_what_is_decided_is_said() -> None:
     """Whoever sends a signal sees what became of it."""
     w = world(1)
