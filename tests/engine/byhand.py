@@ -27,6 +27,7 @@ from pythia_core.contracts import (
     Subscription,
     WriteResult,
 )
+from pythia_core.engine.batches import BatchPool, Verdict
 from pythia_core.engine.engine import Engine
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.pool import Pool, Slot
@@ -52,6 +53,16 @@ class Switch:
         """Do nothing: a handler that is cancelled ends when the test says so."""
 
 
+class NoBaton:
+    """Stands in for a lock."""
+
+    async def __aenter__(self) -> None:
+        """Do nothing."""
+
+    async def __aexit__(self, *error: object) -> None:
+        """Do nothing."""
+
+
 class NoGroup:
     """Stands in for a task group: nothing runs by itself here."""
 
@@ -59,7 +70,7 @@ class NoGroup:
         """Do nothing."""
 
 
-class HandPool(Pool):
+class ByHand(Pool):
     """The workers; each runs until its handler waits or nothing is ready, and goes on when the test says so."""
 
     loops: dict[Slot, Coroutine[object, Any, None]]
@@ -103,9 +114,31 @@ class HandPool(Pool):
     async def _sleep(self) -> None:
         await Pause(None)
 
-    def _handle(self, slot: Slot, message: Message[Any], error: BaseException) -> None:
-        slot.message = None
-        self._failed(message, error)
+    def _meaning(self, slot: Slot, error: BaseException) -> BaseException:
+        return error
+
+
+class HandPool(ByHand):
+    """Workers that take one message."""
+
+
+class HandBatchPool(ByHand, BatchPool):
+    """Workers that take a batch; they do not wait for it to fill."""
+
+    disposing: Callable[[Sequence[Message[Any]]], None]  # called before a batch is disposed of
+
+    def begin(self) -> None:
+        """Start all workers; each takes what is ready when the test wakes it."""
+        self._baton = cast(anyio.Lock, NoBaton())
+        super().begin()
+
+    async def _fill(self) -> None:
+        while not self._scheduler.ready:
+            await self._sleep()
+
+    def _dispose(self, verdict: Verdict) -> None:
+        self.disposing(verdict.batch)
+        super()._dispose(verdict)
 
 
 @attrs.frozen
@@ -151,15 +184,17 @@ class HandEngine:
         settings: its settings.
         handler: what the workers run.
         dead_letters: whether there is a place for dead letters.
+        batch: most messages of a batch; 0 for single messages.
     """
 
     def __init__(
         self,
         capabilities: Capabilities,
         settings: Settings,
-        handler: Callable[[Message[Any]], Awaitable[object]],
+        handler: Callable[[Any], Awaitable[object]],
         *,
         dead_letters: bool,
+        batch: int = 0,
     ) -> None:
         self.sink = HandSink()
         self.engine = engine = Engine(
@@ -171,16 +206,24 @@ class HandEngine:
         )
         engine.clock = lambda: 0.0
         engine._build(cast(TaskGroup, NoGroup()))
-        self.pool = engine.pool = HandPool(
+        common = (
             settings.max_concurrent_tasks,
             engine.scheduler,
             engine._handler,
             engine.stats,
             engine.clock,
-            failed=engine.disposition.failed,
-            returned=engine.disposition.returned,
-            idle=lambda: None,
         )
+        named: dict[str, Any] = {
+            "failed": engine.disposition.failed,
+            "returned": engine.disposition.returned,
+            "idle": lambda: None,
+        }
+        if batch:
+            voided = engine.disposition.voided
+            self.pool: ByHand = HandBatchPool(*common, batch=batch, linger=0.0, voided=voided, **named)
+        else:
+            self.pool = HandPool(*common, **named)
+        engine.pool = self.pool
         engine.work = Work(
             engine.scheduler, self.pool, engine.publisher, engine.parking, engine.disposition, engine.clock
         )

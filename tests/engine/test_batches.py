@@ -83,14 +83,16 @@ async def test_one_poison_message_is_found_and_dies_alone() -> None:
 
 
 async def test_no_key_is_in_two_batches() -> None:
-    """With order by key a batch holds each key once, and messages of a key come in their order."""
+    """B2: with order by key a batch may hold several messages of one, in their order; no other batch has that key."""
     at_work: set[Any] = set()
     seen: dict[Any, list[int]] = {}
+    most = 0
 
     async def handler(batch: Sequence[Message[Any]]) -> None:
-        keys = [message.key for message in batch]
-        assert len(set(keys)) == len(keys)
-        assert not at_work & set(keys)
+        nonlocal most
+        keys = {message.key for message in batch}
+        most = max(most, len(batch))
+        assert not at_work & keys
         at_work.update(keys)
         await anyio.lowlevel.checkpoint()
         for message in batch:
@@ -99,7 +101,23 @@ async def test_no_key_is_in_two_batches() -> None:
 
     engine = await run(100, handler, keys=7, order="key", batch_timeout=0.001)
     assert engine.stats.failures == 0
+    assert most == 10, "batches are filled though there are fewer keys"
     assert all(numbers == sorted(numbers) for numbers in seen.values())
+
+
+async def test_with_ordering_a_failed_index_voids_the_later_ones_of_its_key() -> None:
+    """B3: they run again behind it, without an attempt counted; other keys are done."""
+    calls: list[list[tuple[int, int]]] = []
+
+    async def handler(batch: Sequence[Message[Any]]) -> None:
+        calls.append([(message.body, message.attempt) for message in batch])
+        if len(calls) == 1:
+            raise BatchError({2: ValueError()})
+
+    engine = await run(10, handler, keys=2, order="key", batch_timeout=0.01)
+    again = [pair for call in calls[1:] for pair in call]
+    assert again == [(4, 2), (6, 1), (8, 1)]
+    assert engine.stats.failures == 1
 
 
 async def test_a_result_that_does_not_fit_is_a_failure() -> None:

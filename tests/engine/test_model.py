@@ -93,12 +93,7 @@ class Core(RuleBasedStateMachine):
         for module, name in SHORTENED:
             setattr(module, name, 2)
         logging.disable()
-        self.hand = HandEngine(
-            Capabilities(ack=ack, lease_seconds=None if ack == "cumulative" else 30.0),
-            Settings(order=order, retry=RetryPolicy(attempts=ATTEMPTS), max_concurrent_tasks=WORKERS),
-            self.handle,
-            dead_letters=dead_letters,
-        )
+        self.hand = self.make(ack, order, dead_letters)
         self.engine, self.session = self.hand.engine, self.hand.session
         self.stats = self.engine.stats
         self.ids = itertools.count(1)
@@ -116,6 +111,15 @@ class Core(RuleBasedStateMachine):
         self.owners: dict[int, Ledger] = {}  # as the broker sees it
         for partition in PARTITIONS:
             self.give(partition)
+
+    def make(self, ack: Any, order: Any, dead_letters: bool) -> HandEngine:
+        """Return the engine that is tried."""
+        return HandEngine(
+            Capabilities(ack=ack, lease_seconds=None if ack == "cumulative" else 30.0),
+            Settings(order=order, retry=RetryPolicy(attempts=ATTEMPTS), max_concurrent_tasks=WORKERS),
+            self.handle,
+            dead_letters=dead_letters,
+        )
 
     def teardown(self) -> None:
         """L1: once all faults are over, every message is worked off and settled: nothing was forgotten on the way."""
@@ -673,10 +677,7 @@ def invariants() -> dict[str, str]:
 
 
 def test_every_invariant_has_a_check() -> None:
-    """The letters of ledger and scheduler are named by a check in this file, all others by one in this folder.
-
-    Those of the batches (B1, B2, B3, B4) are checked by ``test_batches.py``, in that order.
-    """
+    """The letters of ledger and scheduler are named by a check in this file, all others by one in this folder."""
     here = Path(__file__)
     letter = re.compile(r"\b[A-Z]\d+\b")
     everywhere = "".join(path.read_text() for path in here.parent.glob("test_*.py"))

@@ -94,8 +94,9 @@ class BatchError(PythiaError):
     """Raise from ``process_batch`` to say which messages of the batch failed.
 
     Args:
-        errors: exception by index into the batch. Indexes that are not named are done; with ordering, a failed index
-            also voids the later indexes of its key, which are then delivered again without counting an attempt.
+        errors: exception by index into the batch; a Retry, Reject or Skip means what it means in ``process``. Indexes
+            that are not named are done. With ordering, a failed index also voids the later indexes of its key, whether
+            named or not: they wait behind it and run again, without counting an attempt. A Skip voids nothing.
     """
 
     def __init__(self, errors: Mapping[int, BaseException]) -> None:

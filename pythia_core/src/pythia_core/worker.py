@@ -137,8 +137,16 @@ class Worker(Generic[Body]):
     async def process_batch(self, messages: Sequence[Message[Body]]) -> Any:
         """Do the work of several messages at once; overriding it is what makes a worker take batches.
 
+        A batch has up to ``batch_size`` messages, or what came within ``batch_timeout`` of the first. With ordering it
+        may hold several of a key, in their order. A message that failed before comes alone. ``handler_timeout`` bounds
+        each call; a batch of several that is overdue counts no attempt, and its messages then come one by one.
+
+        Returns:
+            None, or a list with one result for each message, in their order; each is as ``process`` would return it.
+
         Raises:
-            BatchError: to say which of them failed; any other exception splits the batch until the culprit is found.
+            BatchError: to say which of them failed; the others are done.
+            Exception: to have the batch again by halves until the culprit is found, so be ready to see a message twice.
         """
         raise NotImplementedError(f"{type(self).__name__} has no process_batch(messages)")
 

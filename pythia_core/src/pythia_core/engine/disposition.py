@@ -21,7 +21,7 @@ from pythia_core.contracts.message import Message
 from pythia_core.contracts.sink import Output, Sink
 from pythia_core.engine.dead_letters import dead_letter
 from pythia_core.engine.ledger import RELEASED, Ledger
-from pythia_core.engine.outcomes import Bury, Failure, MessageTooLarge, Park, decide, note_failure
+from pythia_core.engine.outcomes import Bury, Failure, MessageTooLarge, Park, decide, note_failure, suspect
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
@@ -123,6 +123,23 @@ class Disposition:
             message._ledger.mark(message, RELEASED)
         self._stats.released += 1
         self._scheduler.withdraw(message)
+
+    def voided(self, message: Message[Any], error: BaseException | None = None) -> None:
+        """Let a message of a batch wait again: an earlier one of its key failed, or the batch ran too long.
+
+        Args:
+            message: whose result, if it has one, is ignored; no attempt is counted.
+            error: why it is to run alone from now on; None if it need not.
+        """
+        if message._ledger.closed:
+            self._scheduler.orphan_ended(message)
+            return
+        if error is not None:
+            suspect(message, error, time.time())
+        if message._ledger.draining:
+            self._give_back(message)
+        else:
+            self._scheduler.requeue(message)
 
     def returned(self, message: Message[Any], result: Any) -> None:
         """Write what a handler returned; the message is complete when all of it is confirmed."""

@@ -193,18 +193,12 @@ class Engine:
             *common,
             batch=min(settings.batch_size, window, settings.limits.messages),
             linger=settings.batch_timeout,
-            waiting=self._waiting,
+            voided=self.disposition.voided,
             failed=failed,
             returned=returned,
             idle=self._idle,
             timed=timed,
         )
-
-    def _waiting(self) -> int:
-        """Return how many messages neither run nor are published, parked or held."""
-        running = sum(len(slot.messages) for slot in self.pool.slots)
-        apart = running + len(self.publisher.jobs) + len(self.parking) + len(self.disposition.held)
-        return self.stats.in_flight - apart
 
     def stop(self, reason: str = "stopped", code: Exit = Exit.CLEAN) -> None:
         """Begin the graceful stop; ``run`` drains and returns ``code``. Later calls change nothing."""

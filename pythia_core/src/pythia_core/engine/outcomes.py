@@ -67,11 +67,17 @@ Decision = Park | Bury
 AT_ONCE = (Reject, DecodeError, MessageTooLarge)
 
 
-def note_failure(message: Message[Any], error: BaseException, wall: float) -> Failure:
-    """Write a failed attempt down on the message; return all that is known of its failures."""
-    failure = getattr(message, "_failure", None)
+def suspect(message: Message[Any], error: BaseException, wall: float) -> Failure:
+    """Note that a message may be to blame for ``error``, which counts no attempt; return what is known of its failures."""
+    failure: Failure | None = getattr(message, "_failure", None)
     if failure is None:
         failure = message._failure = Failure(0, wall, wall, error)
+    return failure
+
+
+def note_failure(message: Message[Any], error: BaseException, wall: float) -> Failure:
+    """Write a failed attempt down on the message; return all that is known of its failures."""
+    failure = suspect(message, error, wall)
     failure.attempts += 1
     failure.last = wall
     failure.error = error

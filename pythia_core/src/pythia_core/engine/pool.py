@@ -302,18 +302,22 @@ class Pool:
             stats.count_duration(clock() - checked)
 
     def _handle(self, slot: Slot, message: Message[Any], error: BaseException) -> None:
-        """Pass a failure on, unless what was raised is the cancellation of the engine itself.
+        """Pass a failure on."""
+        slot.message = slot.seen = None  # run again, it begins anew
+        self._failed(message, self._meaning(slot, error))
+
+    def _meaning(self, slot: Slot, error: BaseException) -> BaseException:
+        """Return what a handler failed for, unless what was raised is the cancellation of the engine itself.
 
         A handler may raise anything: CancelledError, KeyboardInterrupt, SystemExit. It is the message's failure as long
         as no scope around us but the worker's own is cancelled, which shows in the effective deadline.
         """
-        slot.message = slot.seen = None  # run again, it begins anew
         if isinstance(error, anyio.get_cancelled_exc_class()):
             if slot.reason is not None:
-                error = slot.reason
-            elif anyio.current_effective_deadline() == -math.inf:
+                return slot.reason
+            if anyio.current_effective_deadline() == -math.inf:
                 raise error
-        self._failed(message, error)
+        return error
 
     async def _yield(self) -> None:
         """Let the loop turn, and begin a new turn of work unless another worker has done so meanwhile."""

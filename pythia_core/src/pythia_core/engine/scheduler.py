@@ -2,24 +2,28 @@
 
 Invariants, each checked by ``tests/engine/test_model.py``:
 
-- S1. At most one message of a key is started (running, parked or publishing) at a time, in this process.
+- S1. At most one message of a key is started (running, parked or publishing) at a time, in this process. The messages of
+  a key that a batch takes, its run, count as one: the next starts when all of them have ended.
 - S2. Messages of a key start in the order in which they were admitted.
 - S3. A key is open exactly while one of its messages is queued or started; a closed key costs nothing.
 - S4. ``ready`` holds only messages that may start now: heads of keys, and messages without a key.
 - S5. A key whose message still runs when its ledger closes (an orphan) stays open in the partition's next ledger until
   that message has ended.
 
-A key is one of ``ledger.lanes``, so keys belong to a partition and go with it.
+A key is one of ``ledger.lanes``, so keys belong to a partition and go with it. Where a batch takes several messages of a
+key, a :class:`~pythia_core.engine.runs.Run` stands in for them as the head of the key.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from pythia_core.contracts.message import Message, Partition
 from pythia_core.engine.ledger import DONE, Ledger
+from pythia_core.engine.runs import Run, head_of, runs_alone, take_run
 from pythia_core.engine.stats import Stats
 from pythia_core.settings import Order
 
@@ -83,10 +87,43 @@ class Scheduler:
                     ready.append(message)
                 lanes[lane] = message
 
+    def batch_is_full(self, size: int) -> bool:
+        """Return True if a batch of ``size`` messages need not wait for more."""
+        count = 0
+        for head in self.ready:
+            if runs_alone(head):
+                return True
+            count += 1
+            if self.ordered and head._lane is not None:
+                count += sum(1 for _ in islice(_chain(head), max(size - count, 0)))
+            if count >= size:
+                return True
+        return False
+
+    def take(self, size: int) -> list[Message[Any]]:
+        """Take a batch of at most ``size`` messages off the queue; one that has failed before comes alone."""
+        ready, batch = self.ready, list[Message[Any]]()
+        while ready and len(batch) < size:
+            if runs_alone(ready[0]):
+                return batch or [ready.popleft()]
+            head = ready.popleft()
+            if self.ordered and head._lane is not None:
+                batch += take_run(head, size - len(batch))
+            else:
+                batch.append(head)
+        return batch
+
     def requeue(self, message: Message[Any]) -> None:
-        """Make a started message (its park is over) ready again; its key never closed."""
-        self.ready.append(message)
-        self._wake()
+        """Make a started message ready again; its key never closed. What is left of its run comes before it."""
+        run = getattr(message, "_next", None)
+        if type(run) is not Run:
+            self.ready.append(message)
+            self._wake()
+            return
+        run.put_behind(message)
+        if run.left():
+            self._run_ended(message)
+            self._pass_on(message._ledger, run)
 
     def complete(self, message: Message[Any], state: int = DONE) -> None:
         """Write a message's outcome, close or pass on its key, and count it. The workers do the same in line."""
@@ -110,9 +147,28 @@ class Scheduler:
         lane = message._lane
         if ledger.lanes[lane] is message:
             del ledger.lanes[lane]
-        else:
+            return
+        head = self._ended(message)
+        if head is message:
             self.ready.append(self._unchain(message))
             self._wake()
+        elif head is not None:
+            self._pass_on(ledger, head)
+
+    def _ended(self, message: Message[Any]) -> Message[Any] | None:
+        """Take a message out of its run; return what was the head of its key, or None while others of the run are left."""
+        run = getattr(message, "_next", None)
+        if type(run) is not Run:
+            return message
+        message._next = None
+        if not run.left():
+            return None
+        self._run_ended(message)
+        return run
+
+    def _run_ended(self, message: Message[Any]) -> None:
+        """Forget that a run, of which ``message`` was the last, had an orphan in it."""
+        self._orphans.pop((message.partition, message._lane), None)
 
     @staticmethod
     def _unchain(message: Message[Any]) -> Message[Any]:
@@ -123,11 +179,11 @@ class Scheduler:
 
     def orphan_ended(self, message: Message[Any]) -> None:
         """Take note that a message of a closed ledger has ended: its result is ignored, its key may go on."""
-        if self.ordered and message._lane is not None:
+        if self.ordered and message._lane is not None and (head := self._ended(message)) is not None:
             self._orphans.pop((message.partition, message._lane), None)
             current = self._current.get(message.partition)
             if current is not None and not current.closed and message._lane in current.lanes:
-                self._pass_on(current, message)
+                self._pass_on(current, head)
         self._count(message)
 
     def purge(
@@ -149,10 +205,11 @@ class Scheduler:
         self._keep(lambda message: message._ledger not in ledgers)
         unstarted = [*queued, *parked]
         if self.ordered:
-            for head in (*unstarted, *started, *self._orphans.values()):
-                unstarted += self._cut(head, ledgers)
+            for message in (*unstarted, *started, *self._orphans.values()):
+                unstarted += self._cut(head_of(message), ledgers)
             for message in (*queued, *parked):
-                message._ledger.lanes.pop(message._lane, None)
+                if self._ended(message) is not None:
+                    message._ledger.lanes.pop(message._lane, None)
         for message in unstarted:
             self._count(message)
         return unstarted
@@ -175,7 +232,7 @@ class Scheduler:
     def withdraw(self, message: Message[Any]) -> None:
         """Let a started message of a draining ledger leave as if it had never started."""
         if self.ordered and message._lane is not None:
-            message._ledger.lanes.pop(message._lane, None)
+            self._pass_on(message._ledger, message)
         self._count(message)
 
     def abandon(self, ledger: Ledger, started: Sequence[Message[Any]]) -> None:
@@ -191,7 +248,7 @@ class Scheduler:
 
     def _orphan(self, message: Message[Any]) -> None:
         if self.ordered and message._lane is not None:
-            self._orphans[message.partition, message._lane] = message
+            self._orphans[message.partition, message._lane] = head_of(message)
 
     def discard(self, messages: Collection[Message[Any]], heads: Sequence[Message[Any]]) -> None:
         """Drop unstarted messages that are no longer ours, wherever they wait; later ones of their keys move up.
@@ -206,7 +263,7 @@ class Scheduler:
         if self.ordered:
             for head in (*queued, *heads, *self._orphans.values()):
                 if head._lane is not None:
-                    self._unlink(head, gone)
+                    self._unlink(head_of(head), gone)
             for message in messages:
                 if message._lane is not None and message._lane in message._ledger.lanes:
                     self._pass_on_head(message, queued, heads)
