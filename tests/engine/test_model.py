@@ -340,7 +340,8 @@ class Core(RuleBasedStateMachine):
         if error is None:
             delivery.end(DONE)
         elif delivery.writing == "output":
-            self.failed(delivery, error)
+            delivery.attempts += 1
+            self.buried(delivery)
         elif delivery.writing == "dead letter":
             delivery.writing = "reference"
         else:

@@ -136,13 +136,49 @@ async def test_an_output_waits_for_one_of_its_key_that_failed_earlier() -> None:
         assert written(broker, "out") == [b"1", b"2"]
 
 
-async def test_an_output_that_can_never_be_written_is_the_messages_failure() -> None:
-    """P4: it ends as a dead letter that says so."""
-    broker = MemoryBroker()
-    broker.fail_indexes({0: WriteError("too large", permanent=True)}, times=3, topic="out")
-    async with producers(broker, "out") as (out,), running(echo, b"1", broker=broker, sink=out) as bench:
+async def test_an_output_that_can_never_be_written_is_a_dead_letter_at_once() -> None:
+    """P4: the handler is not run again, and the dead letter names the sink and its reason."""
+    broker, seen = MemoryBroker(), Seen(echo)
+    broker.fail_indexes({0: WriteError("too large", permanent=True)}, topic="out")
+    async with producers(broker, "out") as (out,), running(seen, b"1", broker=broker, sink=out) as bench:
         await bench.until_settled(1)
-        assert bench.dead[0].headers["pythia-error-message"] == "too large"
+        assert seen == [b"1"]
+        text = str(bench.dead[0].headers["pythia-error-message"])
+        assert out.name in text and "too large" in text
+        assert written(broker, "out") == []
+
+
+async def test_an_output_to_a_sink_that_is_not_open_says_so() -> None:
+    """It is a dead letter that names the sink, and is not tried for ever."""
+    closed = MemoryProducer("out", broker=MemoryBroker())
+
+    async def handler(message: Message[Any]) -> Output:
+        return Output(closed, message.raw)
+
+    async with running(handler, b"1") as bench:
+        await bench.until_settled(1)
+        text = str(bench.dead[0].headers["pythia-error-message"])
+        assert closed.name in text and "NotOpenError" in text
+
+
+async def test_what_lists_mean() -> None:
+    """An empty list or tuple writes nothing, a list of outputs fans out, and any other list is one body."""
+    broker = MemoryBroker()
+    async with producers(broker, "out") as (out,):
+        results: dict[bytes, Any] = {
+            b"1": [],
+            b"2": (),
+            b"3": [Output(None, b"x"), Output(None, b"y")],
+            b"4": [1, "two"],
+        }
+
+        async def handler(message: Message[Any]) -> Any:
+            return results[message.raw]
+
+        async with running(handler, *results, broker=broker, sink=out, max_concurrent_tasks=1) as bench:
+            await bench.until_settled(4)
+            assert bench.dead == []
+        assert written(broker, "out") == [b"x", b"y", b'[1,"two"]']
 
 
 async def test_a_sink_may_be_used_inside_the_handler_too() -> None:

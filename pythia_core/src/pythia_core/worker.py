@@ -124,7 +124,9 @@ class Worker(Generic[Body]):
         ``handler_timeout`` its key stays closed until it has ended, and past a drain the process exits around it.
 
         Returns:
-            None, or what goes to ``sink``: a value, an :class:`~pythia_core.Output`, or a list of outputs.
+            None or an empty list, for nothing to write; or what goes to ``sink``: an :class:`~pythia_core.Output`, a list
+            of them, which fans out, or any other value, which is one body (a list that holds anything else too). What a
+            sink refuses for good (too large, not encodable, a sink that is not open) dead-letters the message at once.
 
         Raises:
             Retry: to have it again after a delay.

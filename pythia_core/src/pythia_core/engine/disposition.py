@@ -147,14 +147,17 @@ class Disposition:
         if not outputs or message._ledger.closed:
             self._scheduler.complete(message)
         else:
-            self._publisher.put(message, outputs, done=self._scheduler.complete, refused=self.failed)
+            self._publisher.put(message, outputs, done=self._scheduler.complete, refused=self._output_refused)
+
+    def _output_refused(self, message: Message[Any], refusal: WriteError) -> None:
+        """Dead-letter a message of which an output can never be written: its handler would only return it again."""
+        self._stats.failures += 1
+        note_failure(message, refusal, time.time())
+        self._bury(message, refusal)
 
     def _outputs(self, result: Any) -> Sequence[Output]:
-        many = (
-            isinstance(result, list | tuple)
-            and len(result) > 0
-            and all(isinstance(item, Output) for item in result)
-        )
+        """Return what a result means: a list of outputs and nothing else fans out, any other value is one body."""
+        many = isinstance(result, list | tuple) and all(isinstance(item, Output) for item in result)
         outputs = result if many else [result if isinstance(result, Output) else Output(None, result)]
         return [
             output

@@ -25,7 +25,7 @@ from anyio.abc import TaskGroup
 from pythia_core.backoff import full_jitter
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.sink import Output, Sink, WriteResult
-from pythia_core.errors import WriteError
+from pythia_core.errors import ConfigError, NotOpenError, WriteError
 
 log = logging.getLogger("pythia.publisher")
 
@@ -114,7 +114,10 @@ class Publisher:
         if error is None:
             job.done(job.message)
         else:
-            job.refused(job.message, error)
+            sink = pending.output.sink
+            assert sink is not None
+            text = f"{sink.name} can never take an output of this message: {error}"
+            job.refused(job.message, WriteError(text, permanent=True))
 
     def drop(self, messages: Iterable[Message[Any]]) -> list[Message[Any]]:
         """Forget the jobs of ``messages`` and return those that had one; what is not being written never will be."""
@@ -182,6 +185,9 @@ class SinkWriter:
                 return await self._sink.write(outputs)
         except WriteError as error:
             return WriteResult((), dict.fromkeys(range(len(outputs)), error))
+        except (NotOpenError, ConfigError) as error:  # only its user can mend that
+            refusal = WriteError(f"{type(error).__name__}: {error}", permanent=True)
+            return WriteResult((), dict.fromkeys(range(len(outputs)), refusal))
         except Exception as error:
             unknown = WriteError(f"{type(error).__name__}: {error}")
             return WriteResult((), dict.fromkeys(range(len(outputs)), unknown))
