@@ -93,14 +93,18 @@ class Disposition:
             self._stats.skipped += 1
             self._scheduler.complete(message)
             return
-        self._stats.failures += 1
-        failure = note_failure(message, error, time.time())
-        message._ledger.note_attempts(message, failure.attempts)
+        failure = self._note(message, error)
         decision = decide(failure, self._retry)
         if isinstance(decision, Bury):
             self._bury(message, decision.error)
         else:
             self._park(message, decision, failure)
+
+    def _note(self, message: Message[Any], error: BaseException) -> Failure:
+        self._stats.failures += 1
+        failure = note_failure(message, error, time.time())
+        message._ledger.note_attempts(message, failure.attempts)
+        return failure
 
     def _park(self, message: Message[Any], decision: Park, failure: Failure) -> None:
         log.info(
@@ -151,8 +155,7 @@ class Disposition:
 
     def _output_refused(self, message: Message[Any], refusal: WriteError) -> None:
         """Dead-letter a message of which an output can never be written: its handler would only return it again."""
-        self._stats.failures += 1
-        note_failure(message, refusal, time.time())
+        self._note(message, refusal)
         self._bury(message, refusal)
 
     def _outputs(self, result: Any) -> Sequence[Output]:
