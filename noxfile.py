@@ -104,8 +104,8 @@ def redis_servers(session: nox.Session, wheel: str, program: str) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks; arguments after `--` choose which."""
-    install(session)
+    """Measure Pythia beside the bare clients; arguments after `--` choose what, and say where the JSON goes."""
+    install(session, "bench")
     session.run("python", "-m", "bench", *session.posargs)
 
 

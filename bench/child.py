@@ -22,7 +22,8 @@ def main() -> None:
     contender = getattr(importlib.import_module(module), function)
     run = Run(order["messages"], order["place"])
     anyio.run(contender, run)
-    print(json.dumps(attrs.asdict(run.measured)))
+    measured = None if run.measured is None else attrs.asdict(run.measured)
+    print(json.dumps({"measured": measured, "figures": run.figures}))
 
 
 if __name__ == "__main__":

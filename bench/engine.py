@@ -172,10 +172,17 @@ class Durations(Telemetry):
     durations = True
 
 
+async def layered(run: Run) -> None:
+    """Run with 1,000 keys in order and three middlewares."""
+    await work(run, "key", middleware=[Layer(), Layer(), Layer()])
+
+
 async def dressed(run: Run) -> None:
     """Run with 1,000 keys in order, three middlewares and a telemetry."""
     await work(run, "key", middleware=[Layer(), Layer(), Layer()], telemetry=[Durations()])
 
+
+PACKAGES = ["pythia-core", "anyio"]
 
 BENCHES = [
     Bench(
@@ -187,8 +194,18 @@ BENCHES = [
             Contender("key order, 1,000 keys", "bench.engine:key_order", Goal("time", 8)),
             Contender("no order", "bench.engine:no_order", Goal("time", 5)),
             Contender("key order, 100,000 keys", "bench.engine:many_keys"),
-            Contender("1,000 keys, 3 middlewares, telemetry", "bench.engine:dressed"),
         ],
-        packages=["pythia-core", "anyio"],
-    )
+        packages=PACKAGES,
+    ),
+    Bench(
+        name="layers",
+        title="the same in key order with 1,000 keys: what middlewares (the least one can be) and telemetry add",
+        messages=300_000,
+        reference=Contender("nothing around the handler", "bench.engine:key_order"),
+        contenders=[
+            Contender("3 middlewares", "bench.engine:layered"),
+            Contender("3 middlewares, telemetry of durations", "bench.engine:dressed", Goal("more", 0.5)),
+        ],
+        packages=PACKAGES,
+    ),
 ]

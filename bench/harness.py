@@ -1,4 +1,4 @@
-"""Runs the contenders of a bench in turns and compares them: A B A B, never all of A and then all of B.
+"""Compares contenders in turns: A B A B, never all of A and then all of B.
 
 Absolute figures move by a factor of two from minute to minute on a shared machine, so that only what ran side by side
 is compared: each turn of a contender with the turn of the reference in the same round, and then the median is taken.
@@ -6,45 +6,45 @@ is compared: each turn of a contender with the turn of the reference in the same
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import attrs
 
 from bench.run import Measurement
-from tests.servers import die_with_parent
-
-ROOT = Path(__file__).parents[1]
-LONGEST = 60.0  # seconds that one turn may take; a good one takes a few
-
-Place = Callable[[int], AbstractContextManager[Mapping[str, str]]]
+from bench.turn import Place, turn
 
 
 @attrs.frozen
 class Goal:
-    """What a contender should reach, as a ratio to the reference.
+    """What a contender should reach beside the reference.
 
     Args:
-        of: ``speed`` (messages a second; the goal is at least ``bound``) or ``time`` (per message; at most).
-        bound: the ratio.
+        of: ``speed`` (messages a second; the ratio is at least ``bound``), ``time`` (per message; the ratio is at most
+            ``bound``) or ``more`` (CPU microseconds per message above the reference's; at most ``bound``).
+        bound: the ratio, or the microseconds.
     """
 
-    of: Literal["speed", "time"]
+    of: Literal["speed", "time", "more"]
     bound: float
 
-    def reached(self, time_ratio: float) -> bool:
-        """Tell whether a contender that takes ``time_ratio`` times the reference's time is good enough."""
-        return 1 / time_ratio >= self.bound if self.of == "speed" else time_ratio <= self.bound
+    def reached(self, standing: Standing) -> bool:
+        """Tell whether a contender did well enough."""
+        if self.of == "more":
+            return standing.more <= self.bound
+        return (
+            1 / standing.time_ratio >= self.bound if self.of == "speed" else standing.time_ratio <= self.bound
+        )
 
     def __str__(self) -> str:
-        return f">= {self.bound:g} x speed" if self.of == "speed" else f"<= {self.bound:g} x time"
+        return {
+            "speed": f">= {self.bound:g} x speed",
+            "time": f"<= {self.bound:g} x time",
+            "more": f"<= {self.bound:g} us more",
+        }[self.of]
 
 
 @attrs.frozen
@@ -55,11 +55,14 @@ class Contender:
         name: what the table calls it.
         function: ``module:name`` of a coroutine function that takes a :class:`~bench.run.Run`.
         goal: what it should reach; None for the reference and for what is only looked at.
+        share: which part of the messages it works on: all are compared by the time per message, and a slow one would take
+            a minute for what the others do in a second.
     """
 
     name: str
     function: str
     goal: Goal | None = None
+    share: float = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -70,19 +73,27 @@ class Bench:
         name: for the command line.
         title: what is done, in a line.
         messages: how many by default.
+        few: how many where only the harness is tried out.
         reference: what the others are compared with.
         contenders: the others.
         place: given how many messages, starts the broker, fills it, and says where it is.
         packages: distributions whose versions are printed.
+        programs: commands whose versions are printed.
+        needs: a distribution without which it is left out.
+        rounds: most turns of each.
     """
 
     name: str
     title: str
     messages: int
+    few: int = 1000
     reference: Contender
     contenders: Sequence[Contender]
     place: Place = lambda messages: nullcontext({})
     packages: Sequence[str] = ()
+    programs: Sequence[str] = ()
+    needs: str | None = None
+    rounds: int = 1000
 
     @property
     def everyone(self) -> Sequence[Contender]:
@@ -99,10 +110,13 @@ class Standing:
     beside: Sequence[Measurement]
 
     @property
+    def _pairs(self) -> Sequence[tuple[Measurement, Measurement]]:
+        return list(zip(self.turns, self.beside, strict=True))
+
+    @property
     def time_ratios(self) -> list[float]:
-        """Its time by the reference's, round by round."""
-        pairs = zip(self.turns, self.beside, strict=True)
-        return [turn.seconds / beside.seconds for turn, beside in pairs]
+        """Its time per message by the reference's, round by round."""
+        return [beside.rate / turn.rate for turn, beside in self._pairs]
 
     @property
     def time_ratio(self) -> float:
@@ -112,8 +126,12 @@ class Standing:
     @property
     def cpu_ratio(self) -> float:
         """Its CPU time by the reference's, the median: steadier than wall time while others use the machine."""
-        pairs = zip(self.turns, self.beside, strict=True)
-        return statistics.median(turn.cpu_seconds / beside.cpu_seconds for turn, beside in pairs)
+        return statistics.median(turn.cpu_micros / beside.cpu_micros for turn, beside in self._pairs)
+
+    @property
+    def more(self) -> float:
+        """How many CPU microseconds a message costs above the reference's, the median."""
+        return statistics.median(turn.cpu_micros - beside.cpu_micros for turn, beside in self._pairs)
 
     @property
     def rate(self) -> float:
@@ -128,7 +146,7 @@ class Standing:
     @property
     def reached(self) -> bool | None:
         """Whether the goal is reached; None if there is none."""
-        return None if self.contender.goal is None else self.contender.goal.reached(self.time_ratio)
+        return None if self.contender.goal is None else self.contender.goal.reached(self)
 
 
 @attrs.frozen
@@ -147,19 +165,40 @@ class Result:
     standings: Sequence[Standing]
     load: tuple[float, float]
 
+    @property
+    def missed(self) -> list[str]:
+        """The goals that were not reached, in words."""
+        return [
+            f"{self.bench.name}: {standing.contender.name} is {_found(standing)}, the goal is {standing.contender.goal}"
+            for standing in self.standings
+            if standing.reached is False
+        ]
+
+
+def _found(standing: Standing) -> str:
+    assert standing.contender.goal is not None
+    return {
+        "speed": f"{1 / standing.time_ratio:.2f} x speed",
+        "time": f"{standing.time_ratio:.2f} x time",
+        "more": f"{standing.more:.3f} us more",
+    }[standing.contender.goal.of]
+
 
 def measure(bench: Bench, *, pairs: int, messages: int | None = None) -> Result:
     """Run all contenders of a bench in turns.
 
     Args:
         bench: which.
-        pairs: how many rounds.
+        pairs: how many rounds, at most the bench's own number.
         messages: how many in each turn; the bench's own number if left out.
     """
     count = messages or bench.messages
     before = os.getloadavg()[0]
     with bench.place(count) as place:
-        rounds = [[turn(contender, count, place) for contender in bench.everyone] for _ in range(pairs)]
+        rounds = [
+            [_timed(contender, count, place) for contender in bench.everyone]
+            for _ in range(min(pairs, bench.rounds))
+        ]
     columns = list(zip(*rounds, strict=True))
     standings = [
         Standing(contender, turns, columns[0])
@@ -168,25 +207,9 @@ def measure(bench: Bench, *, pairs: int, messages: int | None = None) -> Result:
     return Result(bench, count, standings, (before, os.getloadavg()[0]))
 
 
-def turn(contender: Contender, messages: int, place: Mapping[str, str]) -> Measurement:
-    """Run one contender once, in a process of its own, which never outlives this one."""
-    shim = [sys.executable, "-IS", die_with_parent.__file__, str(os.getpid())]
-    order = json.dumps({"contender": contender.function, "messages": messages, "place": dict(place)})
-    child = subprocess.run(
-        [*shim, sys.executable, "-m", "bench.child", order],
-        check=False,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=LONGEST,
-    )
-    if child.returncode:
-        raise RuntimeError(
-            f"{contender.name!r} ended with exit code {child.returncode}; its output is above."
-        )
-    return Measurement(**json.loads(child.stdout))
-
-
-def missed(results: Iterable[Result]) -> list[Standing]:
-    """Return those who did not reach their goal."""
-    return [standing for result in results for standing in result.standings if standing.reached is False]
+def _timed(contender: Contender, count: int, place: Mapping[str, str]) -> Measurement:
+    messages = max(int(count * contender.share), 1)
+    measured = turn(contender.name, contender.function, messages, place).measured
+    if measured is None:
+        raise RuntimeError(f"{contender.name!r} returned without Run.stop().")
+    return measured

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+import attrs
 from rich.console import Console
 from rich.table import Table
 
-from bench.harness import Bench, Result, Standing, missed
+from bench.harness import Bench, Result, Standing
+from bench.probe import Findings, Found, Probe
 
-WIDTH = 140  # columns, at least: a table that is folded cannot be compared
-COLUMNS = ("messages/s", "CPU us each", "x CPU", "x time", "x speed", "least - most", "goal", "reached")
+WIDTH = 170  # columns, at least: a table that is folded cannot be compared
+RACE = ("messages/s", "CPU us each", "us more", "x CPU", "x time", "x speed", "least - most", "goal", "")
+PROBE = ("figure", "value", "least - most", "ratio", "goal", "")
+VERDICT = {None: "", True: "reached", False: "[bold red]goal missed[/]"}
 
 
 def wide_console() -> Console:
@@ -22,51 +27,72 @@ def wide_console() -> Console:
     return Console(width=max(Console().width, WIDTH))
 
 
-def show(console: Console, result: Result) -> None:
-    """Print one bench."""
-    bench = result.bench
-    pairs = len(result.standings[0].turns)
-    table = Table(title=f"{bench.name}: {bench.title}", title_justify="left", title_style="bold")
-    table.add_column("contender", no_wrap=True)
-    for column in COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
-    for standing in result.standings:
-        table.add_row(*_row(standing))
-    console.print(table)
+def show(console: Console, result: Result | Findings) -> None:
+    """Print one bench or probe."""
+    if isinstance(result, Result):
+        _print(console, result.bench, RACE, [_standing_row(each) for each in result.standings])
+        rounds = len(result.standings[0].turns)
+    else:
+        _print(console, result.probe, PROBE, [_found_row(each) for each in result.found])
+        rounds = len(result.found[0].values)
+    what = result.bench if isinstance(result, Result) else result.probe
     console.print(
-        f"{result.messages:,} messages, {pairs} rounds, medians; load average {result.load[0]:.1f} before and "
-        f"{result.load[1]:.1f} after, on {os.cpu_count()} cores; {_text(versions(bench))}\n",
+        f"{result.messages:,} messages, {rounds} round(s), medians; load average {result.load[0]:.1f} before and "
+        f"{result.load[1]:.1f} after, on {os.cpu_count()} cores; {_text(versions(what))}\n",
         style="dim",
         highlight=False,
     )
 
 
-def _row(standing: Standing) -> list[str]:
+def _print(console: Console, what: Bench | Probe, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
+    table = Table(title=f"{what.name}: {what.title}", title_justify="left", title_style="bold")
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _standing_row(standing: Standing) -> list[str]:
     ratio, speeds = standing.time_ratio, [1 / ratio for ratio in standing.time_ratios]
-    goal = standing.contender.goal
-    verdict = {None: "", True: "yes", False: "[bold red]NO[/]"}[standing.reached]
     return [
         standing.contender.name,
         f"{standing.rate:,.0f}",
         f"{standing.cpu_micros:.3f}",
+        f"{standing.more:+.3f}",
         f"{standing.cpu_ratio:.2f}",
         f"{ratio:.2f}",
         f"{1 / ratio:.2f}",
         f"{min(speeds):.2f} - {max(speeds):.2f}",
-        str(goal) if goal else "",
-        verdict,
+        str(standing.contender.goal or ""),
+        VERDICT[standing.reached],
     ]
 
 
-def conclude(console: Console, results: Sequence[Result]) -> None:
-    """Print which goals were not reached."""
-    for standing in missed(results):
-        console.print(f"Not reached: {standing.contender.name}, {standing.contender.goal}.", style="red")
+def _found_row(found: Found) -> list[str]:
+    return [
+        found.subject.name,
+        found.figure.name,
+        f"{found.value:,.4g} {found.figure.unit}",
+        f"{min(found.values):,.4g} - {max(found.values):,.4g}",
+        "" if found.ratio is None else f"{found.ratio:.2f}",
+        found.figure.goal,
+        VERDICT[found.reached],
+    ]
 
 
-def versions(bench: Bench) -> dict[str, str]:
-    """Return the versions of what a bench compares."""
-    return {name: _version(name) for name in bench.packages}
+def conclude(console: Console, results: Sequence[Result | Findings]) -> None:
+    """Print which goals were missed."""
+    for text in [text for result in results for text in result.missed]:
+        console.print(f"Goal missed: {text}.", style="red")
+
+
+def versions(what: Bench | Probe) -> dict[str, str]:
+    """Return the versions of what is compared."""
+    return {name: _version(name) for name in what.packages} | {
+        name: _program_version(name) for name in what.programs
+    }
 
 
 def _version(name: str) -> str:
@@ -74,6 +100,12 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _program_version(name: str) -> str:
+    """Return the first line of what a program says of its version."""
+    told = subprocess.run([name, "--version"], check=True, capture_output=True, text=True, timeout=10)
+    return told.stdout.splitlines()[0].removeprefix("Redis server v=").split(" sha=")[0]
 
 
 def _text(found: dict[str, str]) -> str:
@@ -84,24 +116,29 @@ def _python() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}"
 
 
-def as_data(results: Sequence[Result]) -> dict[str, Any]:
+def as_data(results: Sequence[Result | Findings]) -> dict[str, Any]:
     """Return everything that was measured, for JSON."""
     return {
         "python": _python(),
         "machine": {"system": platform.platform(), "cores": os.cpu_count()},
-        "benches": [_bench(result) for result in results],
+        "benches": [_bench(result) for result in results if isinstance(result, Result)],
+        "probes": [_probe(result) for result in results if isinstance(result, Findings)],
+        "missed": [text for result in results for text in result.missed],
+    }
+
+
+def _about(what: Bench | Probe, result: Result | Findings) -> dict[str, Any]:
+    return {
+        "name": what.name,
+        "title": what.title,
+        "messages": result.messages,
+        "load": result.load,
+        "versions": versions(what),
     }
 
 
 def _bench(result: Result) -> dict[str, Any]:
-    return {
-        "name": result.bench.name,
-        "title": result.bench.title,
-        "messages": result.messages,
-        "load": result.load,
-        "versions": versions(result.bench),
-        "contenders": [_standing(standing) for standing in result.standings],
-    }
+    return _about(result.bench, result) | {"contenders": [_standing(each) for each in result.standings]}
 
 
 def _standing(standing: Standing) -> dict[str, Any]:
@@ -111,8 +148,26 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "reached": standing.reached,
         "time_ratio": standing.time_ratio,
         "cpu_ratio": standing.cpu_ratio,
+        "cpu_micros_more": standing.more,
         "time_ratios": standing.time_ratios,
         "messages_per_second": standing.rate,
         "cpu_micros": standing.cpu_micros,
-        "turns": [{"seconds": turn.seconds, "cpu_seconds": turn.cpu_seconds} for turn in standing.turns],
+        "turns": [attrs.asdict(turn) for turn in standing.turns],
+    }
+
+
+def _probe(result: Findings) -> dict[str, Any]:
+    return _about(result.probe, result) | {"figures": [_found(each) for each in result.found]}
+
+
+def _found(found: Found) -> dict[str, Any]:
+    return {
+        "subject": found.subject.name,
+        "name": found.figure.name,
+        "unit": found.figure.unit,
+        "goal": found.figure.goal or None,
+        "reached": found.reached,
+        "value": found.value,
+        "ratio": found.ratio,
+        "values": list(found.values),
     }
