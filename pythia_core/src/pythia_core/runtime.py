@@ -208,6 +208,7 @@ class Runtime:
             telemetry=resolved.telemetry,
             batch=takes_batches(self.worker),
             give_up=self.give_up,
+            memory=_resident_memory,
         )
 
     async def _open_sink(self) -> Sink | None:
@@ -293,10 +294,16 @@ class Runtime:
             "stuck": list(map(str, health.stuck)),
             "counters": self._counters(),
             "busy": self.busy(),
-            "rss": psutil.Process().memory_info().rss,
+            "rss": _resident_memory(),
         }
 
     def _counters(self) -> dict[str, int]:
         if self._engine is None:
             return {}
         return {**self._engine.stats.counters(), "in_flight": self._engine.stats.in_flight}
+
+
+def _resident_memory() -> int:
+    """Return the bytes of memory that this process has."""
+    rss: int = psutil.Process().memory_info().rss
+    return rss

@@ -72,7 +72,8 @@ class Settings:
         batch_size: most messages of one fetch, and of one ``process_batch``.
         batch_timeout: seconds; how long a batch waits for more, and how often work done is settled.
         max_concurrent_tasks: how many handlers run at once in a process.
-        max_memory_mb: resident memory of the process in MiB, or None for no bound.
+        max_memory_mb: resident memory of the process in MiB, or None for no bound. At 90 % of it intake stops, and if that
+            does not help the process is replaced.
         max_connections: the most connections to a broker that one worker opens.
         order: ``key``, ``partition`` or ``none``; None takes ``key`` where the source orders by partition, else ``none``.
         retry: see :class:`RetryPolicy`.

@@ -44,6 +44,7 @@ from pythia_core.engine.session import Session
 from pythia_core.engine.stats import Stats
 from pythia_core.engine.stops import Stops
 from pythia_core.engine.sweep import Sweep
+from pythia_core.engine.watchdog import Watchdog
 from pythia_core.engine.work import Work
 from pythia_core.engine.wrapping import compose
 from pythia_core.errors import ConfigError
@@ -86,6 +87,7 @@ class Engine:
         telemetry: told of rare events.
         give_up: asked, with the reason and an exit code, to stop the engine where only the end of the process helps;
             None where the process is not ours to end.
+        memory: returns the bytes of memory that the process has, for ``settings.max_memory_mb``.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Engine:
         middleware: Sequence[Middleware] = (),
         telemetry: Sequence[Telemetry] = (),
         give_up: Callable[[str, Exit], None] | None = None,
+        memory: Callable[[], int] | None = None,
     ) -> None:
         self.source = source
         self.settings = settings
@@ -127,7 +130,13 @@ class Engine:
         self._stop_reason: str | None = None
         self._exit = Exit.CLEAN
         self._give_up = give_up
+        self.memory = memory
         self.beyond_help: str | None = None  # why only the end of the process would help
+
+    @property
+    def session(self) -> Session | None:
+        """The present subscription's side of it, or the last one's."""
+        return self._session
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +157,7 @@ class Engine:
             self.pool.start(group)
             group.start_soon(self.parking.run, name="pythia parking")
             group.start_soon(Sweep(self).run, name="pythia sweep")
+            group.start_soon(Watchdog(self).run, name="pythia watchdog")
             try:
                 await self._subscribe_until_stopped()
             except ConfigError as error:
@@ -250,6 +260,8 @@ class Engine:
     def end_process(self, why: str, code: Exit) -> None:
         """Ask for the end of the process, where somebody owns it."""
         log.error("%s: the process should end: %s", self.source.name, why)
+        if code == Exit.WATCHDOG or self._give_up is None:
+            self.beyond_help = why
         if self._give_up is not None:
             self._give_up(why, code)
 

@@ -178,6 +178,14 @@ class Session:
             self._error = error
         self._ended.set()
 
+    @property
+    def busy_or_stopped(self) -> bool:
+        """True while there is a reason why a fetch may bring nothing."""
+        engine, intake = self._engine, self.intake
+        quiet = self.subscribed and not self.closing and not engine.stats.in_flight and bool(self.ledgers)
+        stopped = engine.stops or intake.reasons or intake.delay is not None
+        return not quiet or bool(stopped) or any(ledger.stopped for ledger in self.ledgers.values())
+
     def open_bytes(self) -> int:
         """Return the bytes of all bodies in flight."""
         return sum(ledger.open_bytes() for ledger in self.committer.dirty)

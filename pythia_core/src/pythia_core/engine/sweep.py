@@ -5,11 +5,13 @@ It stands apart from the engine because it judges and the engine connects: what 
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import anyio
 
 from pythia_core.engine.health import Exit
+from pythia_core.engine.memory import MemoryGate
 from pythia_core.engine.outcomes import HandlerTimeout
 
 if TYPE_CHECKING:
@@ -25,13 +27,28 @@ class Sweep:
     """Looks at an engine again and again.
 
     Args:
-        engine: whose handlers, and whose leftovers.
+        engine: whose handlers, leftovers and memory.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._timeout = engine.settings.handler_timeout or float("inf")
         self._observe_at = 0.0
+        self._leftover = False
+        self._memory = self._make_gate()
+
+    def _make_gate(self) -> MemoryGate | None:
+        engine = self._engine
+        if engine.memory is None or engine.settings.max_memory_mb is None:
+            return None
+        return MemoryGate(
+            engine.settings.max_memory_mb,
+            engine.memory,
+            engine.stops,
+            idle=engine.work.nothing_runs,
+            exhausted=lambda why: engine.end_process(why, Exit.RECYCLE),
+            random=random.random,
+        )
 
     async def run(self) -> None:
         """Look, until cancelled."""
@@ -40,6 +57,8 @@ class Sweep:
             self._observe()
             self._cancel_overdue()
             self._judge_leftovers()
+            if self._memory is not None:
+                self._memory.look()
 
     def _observe(self) -> None:
         now = self._engine.clock()
@@ -63,6 +82,8 @@ class Sweep:
             if leftovers
             else None
         )
-        if why and not engine.beyond_help:
+        if why and not self._leftover:
             engine.end_process(why, Exit.WATCHDOG)
-        engine.beyond_help = why
+        elif self._leftover and not why:
+            engine.beyond_help = None
+        self._leftover = bool(why)

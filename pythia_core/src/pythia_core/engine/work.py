@@ -65,6 +65,10 @@ class Work:
         publishing = [job.message for job in self._publisher.jobs]
         return [message for message in (*running, *publishing) if message._ledger in wanted]
 
+    def nothing_runs(self) -> bool:
+        """Tell whether all that is left in flight is parked or held."""
+        return not (self._scheduler.ready or self._pool.running or self._publisher.jobs)
+
     def take_unstarted(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
         """Take out the messages of ``ledgers`` that are neither running nor publishing, parked ones included."""
         wanted = set(ledgers)
