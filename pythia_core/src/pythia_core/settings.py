@@ -80,7 +80,8 @@ class Settings:
         limits: see :class:`Limits`.
         handler_timeout: seconds a handler may run, or None for ever.
         drain_timeout: seconds a stop may take from its first step to its last.
-        max_hold: seconds a parked message may hold a cumulative watermark before it is dead-lettered.
+        max_hold: seconds a failing message may hold up a committed position before it is dead-lettered; see
+            :mod:`pythia_core.engine.hold`.
     """
 
     batch_size: int = 500

@@ -170,6 +170,11 @@ class Disposition:
             if output.sink is not None or self._sink is not None
         ]
 
+    def give_up(self, message: Message[Any], error: Exception) -> None:
+        """Dead-letter a message that was taken out of the parking place, though it has attempts left."""
+        message._failure.error = error
+        self._bury(message, error)
+
     # -- dead letters --------------------------------------------------------------------------------------------
 
     def _bury(self, message: Message[Any], error: BaseException) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import anyio
@@ -256,6 +256,12 @@ class Engine:
         """Wait until the engine stops."""
         assert self.stopping is not None
         await self.stopping.wait()
+
+    @property
+    def ledgers(self) -> Collection[Ledger]:
+        """The ledgers that messages are taken into: none while there is no subscription, or once it stops."""
+        session = self._session
+        return () if session is None or session.closing else session.ledgers.values()
 
     def end_process(self, why: str, code: Exit) -> None:
         """Ask for the end of the process, where somebody owns it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from pythia_core.engine.health import Exit
+from pythia_core.engine.hold import Hold
 from pythia_core.engine.memory import MemoryGate
 from pythia_core.engine.outcomes import HandlerTimeout
 
@@ -36,6 +37,8 @@ class Sweep:
         self._observe_at = 0.0
         self._leftover = False
         self._memory = self._make_gate()
+        longest = max(engine.settings.max_hold, engine.settings.handler_timeout or 0.0)
+        self._hold = Hold(engine.parking, engine.disposition, engine.clock, longest)
 
     def _make_gate(self) -> MemoryGate | None:
         engine = self._engine
@@ -57,6 +60,7 @@ class Sweep:
             self._observe()
             self._cancel_overdue()
             self._judge_leftovers()
+            self._hold.look(self._engine.ledgers)
             if self._memory is not None:
                 self._memory.look()
 
