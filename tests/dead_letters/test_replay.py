@@ -97,6 +97,9 @@ async def test_what_is_not_selected_stays(broker: MemoryBroker, kind: str) -> No
     assert (report.replayed, report.unselected) == (50, 100)
     assert bodies(broker.records("orders")) == [str(number) for number in range(0, 150, 3)]
     assert sorted(map(int, remaining(at))) == [number for number in range(150) if number % 3]
+    assert (await Replay(at, Selection(error="Nobody's")).run()).unselected == 100
+    names = [[name for name, _ in record.headers.items_all()] for record in broker.records("orders.dlq")]
+    assert all(len(set(each)) == len(each) for each in names), "marks pile up"
     assert (await Replay(at).run()).replayed == 100
     assert remaining(at) == []
     assert {record.headers.items_all() for record in broker.records("orders")} == {(("h", "1"),)}

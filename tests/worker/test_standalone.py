@@ -38,6 +38,20 @@ def test_a_signal_drains_and_run_returns(tmp_path: Path, number: signal.Signals)
         ]
 
 
+def test_what_follows_run_has_all_the_time_it_wants(tmp_path: Path) -> None:
+    """The last resort against a worker that does not end is gone once it has."""
+    text = ALONE.replace("import json,", "import pythia_core.standalone as it; it.GRACE = 0.1\nimport json,")
+    text = text.replace("drain_timeout=8", "drain_timeout=0.5").replace(
+        "note('after')", "time.sleep(1.5); note('after')"
+    )
+    with run(tmp_path, command=python(tmp_path), text=text) as running:
+        running.wait_for("begin")
+        running.open_gate()
+        running.signal(signal.SIGTERM)
+        assert running.ends() == 0, running.output()
+        assert running.events("after")
+
+
 def test_a_second_signal_two_seconds_later_forces(tmp_path: Path) -> None:
     """The job is abandoned."""
     with run(tmp_path, command=python(tmp_path), text=ALONE) as running:
