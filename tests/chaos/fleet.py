@@ -26,6 +26,7 @@ class Deployment:
     """Some processes under one supervisor.
 
     Args:
+        worker: what runs, as `pythia run` takes it.
         processes: how many.
         environ: what they need to know.
         history: where they write down what they do.
@@ -33,6 +34,7 @@ class Deployment:
         log: where graceful stops are written down.
     """
 
+    worker: str
     processes: int
     environ: Mapping[str, str]
     history: Path
@@ -43,7 +45,7 @@ class Deployment:
     def start(self) -> None:
         """Start it, and return when every process has started."""
         environ = {**os.environ, **self.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-        command = [*COMMAND, "run", "tests.chaos.worker", "-n", str(self.processes)]
+        command = [*COMMAND, "run", self.worker, "-n", str(self.processes)]
         with self.output.open("ab") as output:
             self._popen = subprocess.Popen(
                 command, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output

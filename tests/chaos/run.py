@@ -30,6 +30,7 @@ class Plan:
         seconds: for how long.
         seed: of everything that is left to chance here.
         rate: messages a second.
+        worker: what runs; only a test of the judge names another one.
         deployments: how many of `pythia run`.
         processes: of each.
     """
@@ -38,6 +39,7 @@ class Plan:
     seconds: float = 600.0
     seed: int = 0
     rate: float = 200.0
+    worker: str = "tests.chaos.worker"
     deployments: int = 2
     processes: int = 2
 
@@ -62,7 +64,7 @@ def _deployed(plan: Plan, broker: Broker, folder: Path) -> Iterator[list[Deploym
     environ = {**broker.environ, "CHAOS_BROKER": plan.broker, "CHAOS_HISTORY": str(history)}
     log = Log(history, "deployments")
     deployments = [
-        Deployment(plan.processes, environ, history, folder / f"deployment-{number}.log", log)
+        Deployment(plan.worker, plan.processes, environ, history, folder / f"deployment-{number}.log", log)
         for number in range(plan.deployments)
     ]
     try:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
-from pythia_redis.claim import SUSPECT_AFTER
+from pythia_core import SUSPECT_AFTER
 from pythia_redis.group import RELEASED
 from pythia_redis.scripts import ABANDON, TAKE, Script
 from tests.redis.driving import Member, Members, add, pending, positions

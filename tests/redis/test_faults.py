@@ -8,8 +8,6 @@ import contextlib
 import logging
 import os
 import resource
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ import redis
 
 from pythia_core import Message, Reject, SubscriptionLost
 from pythia_redis import RedisStreamsProducer
+from tests.redis.commands import lines, pythia
 from tests.redis.driving import Member, add, calls, pending
 from tests.redis.engines import make_engine, running
 from tests.redis.proxy import Proxy
@@ -255,39 +254,6 @@ class Zombie(Worker):
         with open(HERE / "done", "a") as file:
             file.write(message.position + "\\n")
 """
-
-
-def lines(path: Path) -> list[str]:
-    """Return what was written down."""
-    return path.read_text().splitlines() if path.exists() else []
-
-
-@contextmanager
-def pythia(
-    folder: Path, server: RedisServer, text: str, *arguments: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker file by the command."""
-    (folder / "worker.py").write_text(text)
-    environ = {**os.environ, "REDIS_URL": server.url, "HERE": str(folder), "NO_COLOR": "1"}
-    command = [sys.executable, "-c", "from pythia_core.command import main; main(prog_name='pythia')", "run"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, str(folder / "worker.py"), *arguments],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 async def test_a_process_that_thaws_settles_nothing_of_what_is_anothers(

@@ -26,12 +26,11 @@ import anyio
 import attrs
 from redis import exceptions
 
+from pythia_core import SUSPECT_AFTER
 from pythia_redis.connection import Command, Wire
 from pythia_redis.group import RELEASED, Group, log, value
 from pythia_redis.message import RedisMessage
 from pythia_redis.scripts import ABANDON, REAP, TAKE
-
-SUSPECT_AFTER: Final = 3  # deliveries
 
 RELEASED_EVERY: Final = 1.0  # seconds
 REAP_AFTER: Final = 10  # leases without a sign of life after which a consumer with nothing pending is removed
