@@ -23,6 +23,7 @@ class Observer:
     asker: Asker
     log: Log
     at_rest: bool = attrs.field(default=False, init=False)
+    _settled: list[bytes] = attrs.field(factory=list[bytes], init=False)  # seen, and not written down yet
 
     def run(self, over: threading.Event) -> None:
         """Look until it is over, and once more."""
@@ -36,12 +37,13 @@ class Observer:
         self.log.write("left", waiting=waiting, pending=pending)
 
     def _look(self) -> None:
-        settled = self.asker.settled()
+        self._settled += self.asker.settled()
         # After what is settled, since a dead letter has to be there before its message is settled; and written down
         # before it, for the same reason.
         for letter in self.asker.dead():
             message = Message.read(letter.body)
             self.log.write("dead", message.id, sum=message.sum, attempts=letter.attempts)
-        if settled:
-            self.log.write("settled", ids=[Message.read(body).id for body in settled])
+        if self._settled:
+            self.log.write("settled", ids=[Message.read(body).id for body in self._settled])
+            self._settled = []
         self.at_rest = self.asker.left() == (0, 0)
