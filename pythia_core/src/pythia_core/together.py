@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import anyio
 import attrs
 
+from pythia_core.blocked import LoopGuard
 from pythia_core.engine.health import Exit
 from pythia_core.errors import ConfigError, PluginError
 from pythia_core.runtime import Runtime
@@ -39,14 +40,26 @@ class Ended:
         self.code = max(self.code, code, key=grave.index)
 
 
-async def run_together(runtimes: Sequence[Runtime], stop: Stop) -> Ended:
-    """Run workers until one of them ends or gives up; then ``stop`` is called, and this returns when all have ended."""
+async def run_together(
+    runtimes: Sequence[Runtime], stop: Stop, blocked: Callable[[str], None] | None = None
+) -> Ended:
+    """Run workers until one of them ends or gives up; then ``stop`` is called, and this returns when all have ended.
+
+    Args:
+        runtimes: the workers.
+        stop: stops all of them.
+        blocked: called in another thread, twice a second, while the event loop is blocked, with the state in words.
+    """
     ended = Ended()
     running = set(runtimes)
-    async with anyio.create_task_group() as group:
-        for runtime in runtimes:
-            runtime.give_up = stop
-            group.start_soon(_run, runtime, running, stop, ended, name=f"pythia {runtime.name}")
+    async with anyio.create_task_group() as watching:
+        with LoopGuard(blocked) as guard:
+            watching.start_soon(guard.beat, name="pythia beat")
+            async with anyio.create_task_group() as group:
+                for runtime in runtimes:
+                    runtime.give_up = stop
+                    group.start_soon(_run, runtime, running, stop, ended, name=f"pythia {runtime.name}")
+            watching.cancel_scope.cancel()
     return ended
 
 

@@ -46,6 +46,7 @@ class Link:
         self._obey: Callable[[Order], Any] | None = None
         self._early: list[dict[str, Any]] = []  # what came together with the options
         self._lock = threading.Lock()
+        self._speaking = threading.Lock()
 
     # -- from the beginning --------------------------------------------------------------------------
 
@@ -110,8 +111,9 @@ class Link:
     # -- speaking ------------------------------------------------------------------------------------
 
     def say(self, kind: str, **content: Any) -> None:
-        """Send a message. Belongs to the main thread."""
-        self._mailbox.send({"type": kind, **content})
+        """Send a message, from any thread."""
+        with self._speaking:
+            self._mailbox.send({"type": kind, **content})
 
     def flush(self, seconds: float = 1.0) -> None:
         """Wait until the supervisor has taken everything, or has no time for it."""

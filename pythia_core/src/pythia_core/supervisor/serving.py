@@ -126,6 +126,7 @@ class _Child:
     runtimes: Sequence[Runtime]
     last_resort: LastResort = attrs.field(factory=LastResort)
     process: psutil.Process = attrs.field(factory=psutil.Process)
+    _last: dict[str, Any] = attrs.field(factory=dict)  # report
 
     @property
     def drain_timeout(self) -> float:
@@ -141,7 +142,7 @@ class _Child:
         ended = Ended()
         async with anyio.create_task_group() as group:
             group.start_soon(self._report_for_ever)
-            ended = await run_together(self.runtimes, self.give_up)
+            ended = await run_together(self.runtimes, self.give_up, self.say_blocked)
             group.cancel_scope.cancel()
         self._report()
         for text in ended.refusals:
@@ -196,17 +197,24 @@ class _Child:
     def _report(self) -> None:
         reports = [runtime.report() for runtime in self.runtimes]
         waiting = {report["waiting_for"] for report in reports}
-        self.link.say(
-            "report",
-            ready=all(report["ready"] for report in reports),
+        self._last = {
+            "ready": all(report["ready"] for report in reports),
             # A broker that is down explains everything else.
-            waiting_for=next((whom for whom in ("broker", "itself") if whom in waiting), ""),
-            reasons=list(self._reasons(reports)),
-            busy=max(report["busy"] for report in reports),
-            counters=_sum(report["counters"] for report in reports),
-            rss=self.process.memory_info().rss,
-            workers=reports,
-        )
+            "waiting_for": next((whom for whom in ("broker", "itself") if whom in waiting), ""),
+            "reasons": list(self._reasons(reports)),
+            "busy": max(report["busy"] for report in reports),
+            "counters": _sum(report["counters"] for report in reports),
+            "rss": self.process.memory_info().rss,
+            "workers": reports,
+        }
+        self.link.say("report", **self._last)
+
+    def say_blocked(self, reason: str) -> None:
+        """Report in place of a loop that cannot; called in another thread, so it looks at nothing that belongs to the loop."""
+        if self._last:
+            self.link.say(
+                "report", **{**self._last, "ready": False, "waiting_for": "itself", "reasons": [reason]}
+            )
 
     def _reasons(self, reports: Sequence[dict[str, Any]]) -> list[str]:
         prefix = len(reports) > 1
