@@ -9,6 +9,7 @@ import pytest
 from pythia_core import (
     JSON,
     TEXT,
+    BrakePolicy,
     ConfigError,
     Limits,
     Middleware,
@@ -104,14 +105,15 @@ def test_the_first_place_that_says_anything_counts(first: int) -> None:
 
 
 def test_groups_are_put_together_from_several_places() -> None:
-    """Each of retry and limits has its own precedence within."""
+    """Each of retry, brake and limits has its own precedence within."""
     found = resolved(
-        WorkerConfig(retry={"cap": 40}),
+        WorkerConfig(retry={"cap": 40}, brake={"share": 1}),
         "[worker.retry]\nattempts = 3\nbase = 0.5\n[worker.order_processor.limits]\nmessages = 9\n",
-        environ={"PYTHIA_RETRY_ATTEMPTS": "4", "PYTHIA_LIMITS_SPAN": "7"},
+        environ={"PYTHIA_RETRY_ATTEMPTS": "4", "PYTHIA_LIMITS_SPAN": "7", "PYTHIA_BRAKE_PROBES": "5"},
     )
     assert found.settings.retry == RetryPolicy(attempts=4, base=0.5, cap=40)
     assert found.settings.limits == Limits(messages=9, span=7)
+    assert found.settings.brake == BrakePolicy(share=1, probes=5)
     assert found.origin["retry.cap"] == "code"
     assert found.origin["retry.attempts"] == "environment PYTHIA_RETRY_ATTEMPTS"
     assert found.origin["retry.base"].endswith("[worker.retry]")

@@ -77,7 +77,7 @@ from pythia_core.errors import (
     WriteError,
 )
 from pythia_core.secret import Secret, mask_url
-from pythia_core.settings import Limits, RetryPolicy, Settings
+from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 
 if TYPE_CHECKING:
     from pythia_core.config import UNSET, WorkerConfig
@@ -101,6 +101,7 @@ __all__ = [
     "Backlog",
     "BatchError",
     "Body",
+    "BrakePolicy",
     "ByContentType",
     "Capabilities",
     "Chunk",

@@ -11,7 +11,7 @@ import attrs
 
 from pythia_core.errors import ConfigError
 
-__all__ = ["Limits", "RetryPolicy", "Settings"]
+__all__ = ["BrakePolicy", "Limits", "RetryPolicy", "Settings"]
 
 Order = Literal["key", "partition", "none"]
 
@@ -38,6 +38,35 @@ class RetryPolicy:
     def __attrs_post_init__(self) -> None:
         if self.attempts < 1 or self.base < 0 or self.factor < 1 or self.cap < self.base:
             raise ConfigError(f"retry: {self} needs attempts >= 1, base >= 0, factor >= 1 and cap >= base")
+
+
+@attrs.frozen(kw_only=True)
+class BrakePolicy:
+    """When failures are taken for an outage, which costs no message an attempt, and how its end is found out.
+
+    Half of a hundred is the threshold of circuit breakers from Hystrix (50 %) to Resilience4j (50 % of 100 calls).
+
+    Args:
+        window: over how many first attempts it looks back.
+        share: of those; when more have failed the brake engages, so 1 turns it off.
+        probes: how many messages in a row have to succeed to release it.
+        base: seconds, the longest wait after the first probe that failed.
+        factor: growth of the longest wait with each failure.
+        cap: seconds, the longest wait of all.
+    """
+
+    window: int = 100
+    share: float = 0.5
+    probes: int = 3
+    base: float = 0.5
+    factor: float = 2.0
+    cap: float = 10.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.window < 1 or not 0 < self.share <= 1 or self.probes < 1:
+            raise ConfigError(f"brake: {self} needs window >= 1, 0 < share <= 1 and probes >= 1")
+        if self.base < 0 or self.factor < 1 or self.cap < self.base:
+            raise ConfigError(f"brake: {self} needs base >= 0, factor >= 1 and cap >= base")
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +106,7 @@ class Settings:
         max_connections: the most connections to a broker that one worker opens.
         order: ``key``, ``partition`` or ``none``; None takes ``key`` where the source orders by partition, else ``none``.
         retry: see :class:`RetryPolicy`.
+        brake: see :class:`BrakePolicy`.
         limits: see :class:`Limits`.
         handler_timeout: seconds a handler may run, or None for ever.
         drain_timeout: seconds a stop may take from its first step to its last.
@@ -91,6 +121,7 @@ class Settings:
     max_connections: int = 50
     order: Order | None = None
     retry: RetryPolicy = RetryPolicy()
+    brake: BrakePolicy = BrakePolicy()
     limits: Limits = Limits()
     handler_timeout: float | None = None
     drain_timeout: float = 25.0

@@ -16,17 +16,23 @@ import attrs
 from pythia_core.config.values import Unfit, convert, describe
 from pythia_core.errors import ConfigError
 from pythia_core.secret import mask_url
-from pythia_core.settings import Limits, RetryPolicy, Settings
+from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 
 __all__ = ["FIELDS", "GROUPS", "Field", "LogFormat", "LogLevel", "fit"]
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["text", "json"]
 
-GROUPS: Mapping[str, type] = {"retry": RetryPolicy, "limits": Limits}
+GROUPS: Mapping[str, type] = {"retry": RetryPolicy, "brake": BrakePolicy, "limits": Limits}
 """Settings that are groups of others: ``retry.attempts``, PYTHIA_RETRY_ATTEMPTS, ``[worker.retry] attempts``."""
 
-_LEAST: Mapping[str, float] = {"retry.base": 0, "retry.factor": 1, "drain_timeout": 0}  # all others: above 0
+_LEAST: Mapping[str, float] = {  # all others: above 0
+    "retry.base": 0,
+    "retry.factor": 1,
+    "brake.base": 0,
+    "brake.factor": 1,
+    "drain_timeout": 0,
+}
 
 
 @attrs.frozen
@@ -81,6 +87,7 @@ def _fields_of(kind: type, prefix: str = "") -> dict[str, Field]:
 FIELDS: Mapping[str, Field] = {
     **_fields_of(Settings),
     **_fields_of(RetryPolicy, "retry."),
+    **_fields_of(BrakePolicy, "brake."),
     **_fields_of(Limits, "limits."),
     "log_level": Field("log_level", LogLevel, "info"),
     "log_format": Field("log_format", LogFormat, "text"),

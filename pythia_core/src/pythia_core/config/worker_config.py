@@ -13,7 +13,7 @@ from pythia_core.config.fields import FIELDS, GROUPS, LogFormat, LogLevel, fit
 from pythia_core.contracts import Middleware, ScalingPolicy, Sink, Telemetry
 from pythia_core.errors import ConfigError
 from pythia_core.nearest import did_you_mean
-from pythia_core.settings import Limits, Order, RetryPolicy
+from pythia_core.settings import BrakePolicy, Limits, Order, RetryPolicy
 
 __all__ = ["UNSET", "Unset", "WorkerConfig"]
 
@@ -49,6 +49,8 @@ class WorkerConfig:
         order: ``key``, ``partition`` or ``none``; None leaves it to the source (None).
         retry: how often and when a failed message is tried again; a :class:`RetryPolicy`, or a mapping of some of its
             fields.
+        brake: when failures are taken for an outage, which costs no message its attempts; a :class:`BrakePolicy`, or a
+            mapping of some of its fields.
         dead_letter: the sink for messages that cannot be processed; None stops the partition instead. Left out, it is
             the source's natural place, such as the topic "orders.dlq".
         handler_timeout: seconds one message may take; None for ever (None).
@@ -77,6 +79,7 @@ class WorkerConfig:
     max_concurrent_tasks: int | Unset = UNSET
     order: Order | Unset | None = UNSET
     retry: RetryPolicy | Mapping[str, Any] | Unset = UNSET
+    brake: BrakePolicy | Mapping[str, Any] | Unset = UNSET
     dead_letter: Sink | Unset | None = UNSET
     handler_timeout: float | Unset | None = UNSET
     drain_timeout: float | Unset = UNSET

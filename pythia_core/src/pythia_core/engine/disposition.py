@@ -6,6 +6,7 @@ The word is AMQP's: the disposition of a delivery. Invariants:
 - D2. A dead letter is confirmed before its message is completed.
 - D3. Without a place for dead letters, a message that would be one stops its partition and stays unsettled.
 - D4. A message whose ledger is closed is only taken note of: nothing is written for it, nothing settled.
+- D5. What the brake does not hold against a message is tried again, whatever its attempts, and counts none (K3).
 """
 
 from __future__ import annotations
@@ -19,15 +20,24 @@ import attrs
 
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.sink import Output, Sink
+from pythia_core.engine.brake import Brake
 from pythia_core.engine.dead_letters import dead_letter
 from pythia_core.engine.ledger import RELEASED, Ledger
-from pythia_core.engine.outcomes import Bury, Failure, MessageTooLarge, Park, decide, note_failure, suspect
+from pythia_core.engine.outcomes import (
+    AT_ONCE,
+    Bury,
+    Failure,
+    MessageTooLarge,
+    decide,
+    note_failure,
+    suspect,
+)
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.publisher import Publisher
 from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.stats import Stats
 from pythia_core.engine.token_ledger import TokenLedger
-from pythia_core.errors import Skip, WriteError
+from pythia_core.errors import Retry, Skip, WriteError
 from pythia_core.settings import RetryPolicy
 
 log = logging.getLogger("pythia.disposition")
@@ -49,6 +59,7 @@ class Disposition:
         scheduler: completes them.
         parking: keeps those that are tried again.
         publisher: writes outputs and dead letters.
+        brake: says which failures are not the messages' own.
         stats: counters shared with the rest of the engine.
         retry: how often and when a failed message is tried again.
         origin: for dead letters.
@@ -63,6 +74,7 @@ class Disposition:
         scheduler: Scheduler,
         parking: Parking,
         publisher: Publisher,
+        brake: Brake,
         stats: Stats,
         *,
         retry: RetryPolicy,
@@ -75,6 +87,7 @@ class Disposition:
         self._scheduler = scheduler
         self._parking = parking
         self._publisher = publisher
+        self._brake = brake
         self._stats = stats
         self._retry = retry
         self._origin = origin
@@ -91,14 +104,22 @@ class Disposition:
             return
         if isinstance(error, Skip):
             self._stats.skipped += 1
+            self._brake.ended_otherwise(message)
             self._scheduler.complete(message)
+            return
+        if not isinstance(error, AT_ONCE) and self._brake.failed(message):
+            self._stats.failures += 1
+            asked = error.delay if isinstance(error, Retry) else None
+            delay = self._brake.delay if asked is None else asked
+            self._park(message, delay, error, "failed while the brake is engaged")
             return
         failure = self._note(message, error)
         decision = decide(failure, self._retry)
         if isinstance(decision, Bury):
+            self._brake.ended_otherwise(message)
             self._bury(message, decision.error)
         else:
-            self._park(message, decision, failure)
+            self._park(message, decision.delay, error, f"attempt {failure.attempts} failed")
 
     def _note(self, message: Message[Any], error: BaseException) -> Failure:
         self._stats.failures += 1
@@ -106,20 +127,13 @@ class Disposition:
         message._ledger.note_attempts(message, failure.attempts)
         return failure
 
-    def _park(self, message: Message[Any], decision: Park, failure: Failure) -> None:
-        log.info(
-            "%r: attempt %d failed, again in %.2f s: %s: %s",
-            message,
-            failure.attempts,
-            decision.delay,
-            type(failure.error).__name__,
-            failure.error,
-        )
+    def _park(self, message: Message[Any], delay: float, error: BaseException, what: str) -> None:
+        log.info("%r: %s, again in %.2f s: %s: %s", message, what, delay, type(error).__name__, error)
         if message._ledger.draining:
             self._give_back(message)
             return
         self._stats.retried += 1
-        self._parking.park(message, decision.delay)
+        self._parking.park(message, delay)
 
     def _give_back(self, message: Message[Any]) -> None:
         """Release a message that failed while its partition drains: whoever gets it next tries again."""
@@ -172,7 +186,8 @@ class Disposition:
 
     def give_up(self, message: Message[Any], error: Exception) -> None:
         """Dead-letter a message that was taken out of the parking place, though it has attempts left."""
-        message._failure.error = error
+        suspect(message, error, time.time()).error = error  # what the brake has put off has no failure of its own
+        self._brake.ended_otherwise(message)
         self._bury(message, error)
 
     # -- dead letters --------------------------------------------------------------------------------------------

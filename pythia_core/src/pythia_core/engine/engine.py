@@ -33,6 +33,7 @@ from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import Source
 from pythia_core.contracts.telemetry import Telemetry
 from pythia_core.engine.batches import BatchPool
+from pythia_core.engine.brake import Brake
 from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health
 from pythia_core.engine.ledger import Ledger
@@ -174,10 +175,21 @@ class Engine:
         self.scheduler = Scheduler(order, stats, wake=self._wake, progress=self._progress)
         self.parking = Parking(self.clock, self.scheduler.requeue)
         self.publisher = Publisher(group, batch=settings.batch_size, confirmed=self._confirmed)
+        self.brake = Brake(
+            group,
+            settings.brake,
+            self.scheduler,
+            lambda: self.pool,
+            self.stops,
+            stats,
+            published=self.publisher.jobs,
+            clock=self.clock,
+        )
         self.disposition = Disposition(
             self.scheduler,
             self.parking,
             self.publisher,
+            self.brake,
             stats,
             retry=settings.retry,
             origin=Origin(self.source.name, self.source.group or "", self.name),
