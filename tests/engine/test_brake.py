@@ -66,7 +66,7 @@ async def braked(handler: Any, count: int, **options: Any) -> AsyncIterator[Benc
 @pytest.mark.parametrize("order", ["none", "key"])
 @pytest.mark.parametrize("ack", ["individual", "cumulative"])
 async def test_an_outage_costs_no_message_its_attempts(batch: bool, order: Any, ack: Any) -> None:
-    """K2 to K4: more than 40 probes, with 4 attempts for each message, make no dead letter; when it is over all flows again."""
+    """K2 to K4, D5: more than 40 probes, with 4 attempts for each message, make no dead letter; when it is over all flows again."""
     handler = Outage()
     keys = [f"k{n % 150}" for n in range(300)]
     options = {"batch": batch, "order": order, "ack": ack, "keys": keys, "batch_size": 100}
@@ -185,7 +185,7 @@ async def test_outputs_on_their_way_count_as_successes() -> None:
         running(handler, *bodies, broker=broker, sink=out, brake=SOON) as bench,
     ):
         await bench.until(lambda: bench.engine.stats.failures >= 80, "all that fail have failed")
-        assert bench.engine.stats.outputs == 0 and not engaged(bench)
+        assert len(bench.engine.publisher.jobs) > 200 and not engaged(bench)
         confirm.set()
         await bench.until_settled(320)
         assert len(bench.dead) == 80
