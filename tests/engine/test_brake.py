@@ -245,6 +245,7 @@ async def test_a_probe_at_work_is_waited_for_by_a_stop() -> None:
         await gate.wait()
 
     async with braked(hang, 100) as bench:
+        await bench.until(lambda: handler.at_once == 0, "what ran has ended")
         handler.down = False
         await bench.until(lambda: probing, "it probes")
         bench.engine.stop()
