@@ -39,6 +39,7 @@ class Scripted(Source, Subscription):
     on_settle: Callable[[Sequence[Settlement]], Awaitable[Refusals]] | None = None
     on_close: Callable[[], Awaitable[object]] | None = None
     rooms: list[dict[Partition, int]] = attrs.field(factory=list)
+    limits: list[int] = attrs.field(factory=list)
     settlements: list[Settlement] = attrs.field(factory=list)
     chunks: list[Chunk] = attrs.field(factory=list)
     owner: Any = None
@@ -86,6 +87,7 @@ class Scripted(Source, Subscription):
         self, room: Mapping[Partition, int], limit: int, max_bytes: int, wait: float
     ) -> Sequence[Chunk]:
         self.rooms.append(dict(room))
+        self.limits.append(limit)
         with anyio.move_on_after(wait):
             await self._news.wait()
         self._news = anyio.Event()

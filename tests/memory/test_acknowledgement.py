@@ -150,6 +150,28 @@ async def test_deliveries_count_what_was_not_released() -> None:
         assert message.deliveries is None
 
 
+async def test_a_suspect_is_counted_only_alone() -> None:
+    """M6: with others its count stays, released or not; asked for one, it comes first and is counted."""
+    broker = MemoryBroker()
+    fill(broker, 2)
+    for deliveries in (1, 2, 3, 4, 4):
+        async with reading(broker) as reader:
+            old, *_ = await reader.fetch(2 if deliveries > 1 else 1)
+            assert (old.raw, old.deliveries) == (b"0", deliveries)
+    async with reading(broker) as reader:
+        await reader.settle(released=positions(await reader.fetch(2)))
+    fill(broker, 1)
+    for deliveries in (4, 5, 6):
+        async with reading(broker) as reader:
+            (old,) = await reader.fetch(1)
+            assert (old.raw, old.deliveries) == (b"0", deliveries)
+    async with reading(broker) as reader:
+        (old,) = await reader.fetch(1)
+        await reader.settle(released=positions([old]))
+        (old,) = await reader.fetch(1)
+        assert old.deliveries == 7
+
+
 async def test_rejected_messages_are_kept_on_request() -> None:
     """They are copied to the dead letters once, however often the rejection is said."""
     broker = MemoryBroker()

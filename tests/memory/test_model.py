@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from pythia_core.brokers.memory import Group, Member, MemoryBroker, Record, Rules
-from pythia_core.contracts import Assignment, Message, Partition, Settlement
+from pythia_core.contracts import SUSPECT_AFTER, Assignment, Message, Partition, Settlement
 from tests.memory.owner import Recorder
 
 KINDS = [
@@ -34,6 +34,7 @@ class Out:
     assignment: Hashable
     position: Any
     expires: float
+    counts: bool  # whether failing counts: not for a suspect that was delivered with others
 
 
 @attrs.define(eq=False)
@@ -143,7 +144,7 @@ class Broker(RuleBasedStateMachine):
             self.dead.append((partition, id))
             for fate in self.fates.values():
                 if fate.out and fate.out.assignment == id:
-                    fate.failures += 1
+                    fate.failures += fate.out.counts
                     fate.out = None
         self.see_assignments()
 
@@ -186,7 +187,8 @@ class Broker(RuleBasedStateMachine):
         for chunk in chunks:
             assert len(chunk.messages) <= room[chunk.partition]
             delivered += [
-                self.deliver(member.held[chunk.partition], chunk.partition, m) for m in chunk.messages
+                self.deliver(member.held[chunk.partition], chunk.partition, m, alone=limit == 1)
+                for m in chunk.messages
             ]
             if self.kind.ack == "cumulative":
                 assert chunk.position == chunk.messages[-1].position + 1
@@ -194,9 +196,11 @@ class Broker(RuleBasedStateMachine):
                 assert chunk.position is None
         for log, places in waiting.items():
             taken = [place for place in delivered if place[0] == log]
+            if limit == 1 and self.kind.ack != "cumulative":  # suspects come first
+                places = sorted(places, key=lambda place: self.fates[place].failures < SUSPECT_AFTER)
             assert taken == places[: len(taken)]
 
-    def deliver(self, id: int, partition: Partition, message: Message[Any]) -> Place:
+    def deliver(self, id: int, partition: Partition, message: Message[Any], *, alone: bool) -> Place:
         """M2, M6: what is delivered was waiting, and its deliveries are counted."""
         assert (id, message.position) not in self.handed or self.kind.ack == "cumulative"
         place = place_of(message)
@@ -204,7 +208,8 @@ class Broker(RuleBasedStateMachine):
         assert message.partition == partition
         assert not fate.settled and fate.out is None
         assert message.deliveries == (None if self.kind.ack == "cumulative" else fate.failures + 1)
-        fate.out = Out(id, message.position, self.now + (self.kind.lease_seconds or 1e9))
+        counts = alone or fate.failures < SUSPECT_AFTER
+        fate.out = Out(id, message.position, self.now + (self.kind.lease_seconds or 1e9), counts)
         self.handed[id, message.position] = place
         return place
 
@@ -324,7 +329,7 @@ class Broker(RuleBasedStateMachine):
             if (out := fate.out) and out.expires <= self.now:
                 self.expired.add((out.assignment, out.position))
                 fate.out = None
-                fate.failures += 1
+                fate.failures += out.counts
         for member, held in before.items():
             if member not in self.group.members:
                 assert owner(member).names()[-1] == "lost"

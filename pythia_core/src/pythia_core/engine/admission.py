@@ -43,17 +43,22 @@ class Admission:
         self._committer.busy()
         self._intake.bytes_admitted(sum(sizes))
         self._intake.admitted(ledger)
-        if max(sizes) <= engine.settings.limits.message_bytes and not ledger.partly_done:
+        bound, singly = (
+            engine.settings.limits.message_bytes,
+            ledger.partly_done or engine.suspects.among(messages),
+        )
+        if max(sizes) <= bound and not singly:
             engine.scheduler.admit(ledger, messages, first)
         else:
             self._take_in_singly(ledger, messages, first)
 
     def _take_in_singly(self, ledger: Ledger, messages: Sequence[Message[Any]], first: int) -> None:
-        """Admit messages of which some are done already, or too large: those become dead letters, by reference."""
+        """Admit messages of which some are done already, suspects, or too large: those become dead letters, by reference."""
         bound = self._engine.settings.limits.message_bytes
         for number, message in self._not_done(ledger, messages, first):
             if message.size <= bound:
-                self._engine.scheduler.admit(ledger, (message,), number)
+                if not self._engine.suspects.take_in(ledger, message, number):
+                    self._engine.scheduler.admit(ledger, (message,), number)
                 continue
             message._ledger, message._sequence, message._lane = ledger, number, None
             self._engine.disposition.failed(

@@ -44,6 +44,7 @@ from pythia_core.engine.scheduler import Scheduler
 from pythia_core.engine.session import Session
 from pythia_core.engine.stats import Stats
 from pythia_core.engine.stops import Stops
+from pythia_core.engine.suspects import Suspects
 from pythia_core.engine.sweep import Sweep
 from pythia_core.engine.watchdog import Watchdog
 from pythia_core.engine.work import Work
@@ -199,6 +200,7 @@ class Engine:
             stopped=self._partition_stopped,
         )
         self.pool = self._make_pool()
+        self.suspects = Suspects(group, self)
         self.work = Work(
             self.scheduler, self.pool, self.publisher, self.parking, self.disposition, self.clock
         )

@@ -31,6 +31,10 @@ class FailedEarlier(Exception):
     """A message failed in another process, which left only the number of its attempts."""
 
 
+class Crashed(Exception):
+    """A message's process ended again and again while it was at work, at last with nothing else beside it."""
+
+
 @attrs.define
 class Failure:
     """What is known of a message's failed attempts.
@@ -64,7 +68,7 @@ class Bury:
 
 Decision = Park | Bury
 
-AT_ONCE = (Reject, DecodeError, MessageTooLarge)
+AT_ONCE = (Reject, DecodeError, MessageTooLarge, Crashed)
 
 
 def suspect(message: Message[Any], error: BaseException, wall: float) -> Failure:

@@ -198,6 +198,7 @@ class Session:
                 limit = self.intake.limit()
                 self._aim()
                 self.admit(await (self._fetch(limit) if limit else self._look_in()))
+                self._engine.suspects.fetched()
         except Exception as error:
             self.fail(error)
 

@@ -14,7 +14,7 @@ class Stops:
 
     Args:
         changed: called with a reason, and True when it is added or False when it is gone.
-        resumed: called when a reason is gone.
+        resumed: called when a fetch may bring more than before.
     """
 
     def __init__(self, *, changed: Callable[[str, bool], None], resumed: Callable[[], None]) -> None:
@@ -38,6 +38,10 @@ class Stops:
         if self._allowed.pop(reason, None) is not None:
             self._changed(reason, False)
             self._resumed()
+
+    def nudge(self) -> None:
+        """Have what is allowed asked for again now."""
+        self._resumed()
 
     @property
     def allowed(self) -> int:

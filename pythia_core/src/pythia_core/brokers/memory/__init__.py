@@ -13,7 +13,8 @@ What it promises, checked by ``tests/memory/test_model.py`` against a naive mode
   nothing; saying the same twice changes nothing either and is not refused.
 - M4. Where partitions are split, each has one owner at most, reads on from the committed position, and delivers in order.
 - M5. A committed position never goes back and never passes what was delivered.
-- M6. The delivery count grows by one with each delivery, but not for one that was released.
+- M6. The delivery count grows by one with each delivery, but not for one that was released, nor for a suspect that came
+  with others; a fetch of a single message brings a suspect first.
 - M7. Groups do not notice one another.
 - M8. A fetch never exceeds room, limit or window.
 """

@@ -52,8 +52,10 @@ class Cursor:
         self.owner = None
         self.position = self.committed
 
-    def take(self, id: int, count: int, max_bytes: int, now: float) -> list[tuple[Record, int, int]]:
-        """Return the next records as ``(record, position, deliveries)``; a log does not count deliveries."""
+    def take(
+        self, id: int, count: int, max_bytes: int, now: float, *, alone: bool = False
+    ) -> list[tuple[Record, int, int]]:
+        """Return the next records as ``(record, position, deliveries)``; a log counts none and so knows no suspects."""
         records = self.log.read(self.position, count, max_bytes)
         self.position += len(records)
         return [(record, record.offset, 0) for record in records]

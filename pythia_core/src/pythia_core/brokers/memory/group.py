@@ -186,11 +186,12 @@ class Group:
     ) -> list[Chunk]:
         """Deliver what there is within all bounds, in the order of ``room``, which is fair."""
         self.sweep(now)
+        alone = limit == 1
         limit = min(limit, self._window_left(member))
         chunks: list[Chunk] = []
         for partition in member.readable(room):
             count = min(room[partition], limit)
-            if count > 0 and (chunk := self._chunk(member, partition, count, max_bytes, now)):
+            if count > 0 and (chunk := self._chunk(member, partition, count, max_bytes, now, alone)):
                 chunks.append(chunk)
                 limit -= len(chunk.messages)
                 max_bytes -= sum(message.size for message in chunk.messages)
@@ -204,7 +205,7 @@ class Group:
         return self.rules.window - sum(self.feeds[p].unsettled(id) for p, id in member.held.items())
 
     def _chunk(
-        self, member: Member, partition: Partition, count: int, max_bytes: int, now: float
+        self, member: Member, partition: Partition, count: int, max_bytes: int, now: float, alone: bool
     ) -> Chunk | None:
         feed = self.feeds[partition]
         counted = self.rules.capabilities.delivery_count
@@ -219,7 +220,9 @@ class Group:
                 position=position,
                 deliveries=deliveries if counted else None,
             )
-            for record, position, deliveries in feed.take(member.held[partition], count, max_bytes, now)
+            for record, position, deliveries in feed.take(
+                member.held[partition], count, max_bytes, now, alone=alone
+            )
         ]
         position = feed.position if isinstance(feed, Cursor) else None
         return Chunk(partition, messages, position) if messages else None

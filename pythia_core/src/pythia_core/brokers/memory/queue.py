@@ -8,7 +8,7 @@ logs; the queue holds only what is exceptional: how far it has read, what came b
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import takewhile
 
 import attrs
@@ -16,6 +16,7 @@ import attrs
 from pythia_core.brokers.memory.rules import Rules
 from pythia_core.brokers.memory.topic import Log, Record
 from pythia_core.contracts.settlement import Assignment, Settlement
+from pythia_core.contracts.source import SUSPECT_AFTER
 
 
 @attrs.define(eq=False)
@@ -31,6 +32,10 @@ class Lane:
     log: Log
     next: int
     returned: list[tuple[int, int]] = attrs.field(factory=list)
+
+    def suspect(self) -> tuple[int, int] | None:
+        """Return the oldest of what came back that has failed so often that it is to be delivered alone."""
+        return min((entry for entry in self.returned if entry[1] >= SUSPECT_AFTER), default=None)
 
 
 @attrs.define(eq=False)
@@ -52,13 +57,17 @@ class Holding:
 
 @attrs.define(eq=False)
 class Delivery:
-    """One message on its way: to whom, under which position, after how many failures, and how long it may take."""
+    """One message on its way: to whom, under which position, after how many failures, and how long it may take.
+
+    ``counts`` is False where failing is not held against it: it is a suspect that was delivered among others.
+    """
 
     record: Record
     holding: Holding
     position: Hashable
     failures: int
     expires: float
+    counts: bool
 
 
 @attrs.define(eq=False)
@@ -102,10 +111,18 @@ class Queue:
 
     # Delivery ----------------------------------------------------------------------------------------
 
-    def take(self, id: int, count: int, max_bytes: int, now: float) -> list[tuple[Record, Hashable, int]]:
-        """Deliver up to ``count`` records as ``(record, position, deliveries)``: what came back first."""
+    def take(
+        self, id: int, count: int, max_bytes: int, now: float, *, alone: bool = False
+    ) -> list[tuple[Record, Hashable, int]]:
+        """Deliver up to ``count`` records as ``(record, position, deliveries)``: what came back first.
+
+        With ``alone``, which is for a count of 1, a suspect comes before everything else.
+        """
         taken: list[tuple[Record, Hashable, int]] = []
-        for lane in self._in_turn():
+        lanes = list(self._in_turn())
+        if alone and (suspects := [lane for lane in lanes if lane.suspect()]):
+            return list(self._deliver(id, [self._pop_suspect(suspects[0])], now, alone=True))
+        for lane in lanes:
             returned = self._returned(lane, count - len(taken), max_bytes)
             taken += self._deliver(id, returned, now)
             if not lane.returned:
@@ -123,6 +140,14 @@ class Queue:
         yield from lanes[self._turn :]
         yield from lanes[: self._turn]
 
+    @staticmethod
+    def _pop_suspect(lane: Lane) -> tuple[Record, int]:
+        entry = lane.suspect()
+        assert entry is not None
+        lane.returned.remove(entry)
+        heapify(lane.returned)
+        return lane.log.read(entry[0], 1)[0], entry[1]
+
     def _returned(self, lane: Lane, count: int, max_bytes: int) -> list[tuple[Record, int]]:
         found: list[tuple[Record, int]] = []
         while lane.returned and len(found) < count and max_bytes > 0:
@@ -133,7 +158,7 @@ class Queue:
         return found
 
     def _deliver(
-        self, id: int, records: Iterable[tuple[Record, int]], now: float
+        self, id: int, records: Iterable[tuple[Record, int]], now: float, *, alone: bool = False
     ) -> Iterator[tuple[Record, Hashable, int]]:
         holding = self.holdings[id]
         lease = self.rules.lease_seconds
@@ -142,14 +167,17 @@ class Queue:
         for record, failures in records:
             holding.last = tag = holding.last + 1
             position = tag if numbered else f"{record.partition}-{record.offset}.{tag}"
-            holding.unsettled[position] = delivery = Delivery(record, holding, position, failures, expires)
+            counts = alone or failures < SUSPECT_AFTER
+            delivery = Delivery(record, holding, position, failures, expires, counts)
+            holding.unsettled[position] = delivery
             if lease is not None:
                 self.leases[delivery] = None
             yield record, position, failures + 1
 
     def _give_back(self, delivery: Delivery, failures: int) -> None:
         record = delivery.record
-        heappush(self.lanes[record.partition].returned, (record.offset, delivery.failures + failures))
+        failed = delivery.failures + failures * delivery.counts
+        heappush(self.lanes[record.partition].returned, (record.offset, failed))
 
     # Settlement --------------------------------------------------------------------------------------
 
