@@ -303,3 +303,24 @@ async def test_two_failures_of_one_message_are_one() -> None:
         await bench.until_settled(20)
         assert bench.engine.stats.failures == 20 * 60
         assert len(bench.dead) == 20
+
+
+def test_an_outage_longer_than_a_hold_gives_up_nothing() -> None:
+    """H2, K3: while the brake is engaged a message that holds up a position is not to blame for that either."""
+
+    async def handler(message: Message[Any]) -> None:
+        if trio.current_time() < 400:
+            raise ConnectionError
+
+    async def main() -> None:
+        broker = MemoryBroker(clock=trio.current_time)
+        bodies = [b"%d" % n for n in range(200)]
+        async with running(
+            handler, *bodies, broker=broker, ack="cumulative", brake=BrakePolicy(), max_hold=100.0
+        ) as bench:
+            await trio.sleep(390)
+            assert engaged(bench)
+            await trio.sleep(60)
+            assert bench.dead == [] and len(bench.settled) == 200
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))

@@ -108,10 +108,7 @@ class Disposition:
             self._scheduler.complete(message)
             return
         if not isinstance(error, AT_ONCE) and self._brake.failed(message):
-            self._stats.failures += 1
-            asked = error.delay if isinstance(error, Retry) else None
-            delay = self._brake.delay if asked is None else asked
-            self._park(message, delay, error, "failed while the brake is engaged")
+            self._put_off(message, error)
             return
         failure = self._note(message, error)
         decision = decide(failure, self._retry)
@@ -120,6 +117,14 @@ class Disposition:
             self._bury(message, decision.error)
         else:
             self._park(message, decision.delay, error, f"attempt {failure.attempts} failed")
+
+    def _put_off(self, message: Message[Any], error: BaseException) -> None:
+        """Try a message again whose failure is not its own."""
+        self._stats.failures += 1
+        suspect(message, error, time.time()).error = error
+        asked = error.delay if isinstance(error, Retry) else None
+        delay = self._brake.delay if asked is None else asked
+        self._park(message, delay, error, "failed while the brake is engaged")
 
     def _note(self, message: Message[Any], error: BaseException) -> Failure:
         self._stats.failures += 1
@@ -186,7 +191,7 @@ class Disposition:
 
     def give_up(self, message: Message[Any], error: Exception) -> None:
         """Dead-letter a message that was taken out of the parking place, though it has attempts left."""
-        suspect(message, error, time.time()).error = error  # what the brake has put off has no failure of its own
+        message._failure.error = error
         self._brake.ended_otherwise(message)
         self._bury(message, error)
 

@@ -8,7 +8,7 @@ Invariants:
 
 - H1. Only a message that is parked is given up. One that waits for its turn, runs or is being written never is.
 - H2. It has then held up its partition for ``max_hold``, and for ``handler_timeout`` if that is longer; a delay that its
-  handler asked for is never cut short. Time spent waiting behind others does not count.
+  handler asked for is never cut short. Time spent waiting behind others does not count, nor does time for which the brake is engaged.
 - H3. A message that holds up its partition for 60 s is named in the log, once.
 
 The time is that since which the message has been the first open one, as seen by a look every quarter of a second: the time

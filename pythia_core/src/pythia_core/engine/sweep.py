@@ -60,7 +60,7 @@ class Sweep:
             self._observe()
             self._cancel_overdue()
             self._judge_leftovers()
-            self._hold.look(self._engine.ledgers)
+            self._hold.look(() if self._engine.brake.engaged else self._engine.ledgers)
             if self._memory is not None:
                 self._memory.look()
 
