@@ -121,7 +121,15 @@ class KafkaServer(Server):
             for argument in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]")
         ]
         done = subprocess.run(
-            [*java(), "kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", path, *users],
+            [
+                *java(),
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={self.cluster_id}",
+                "-c",
+                path,
+                *users,
+            ],
             capture_output=True,
             text=True,
             check=False,

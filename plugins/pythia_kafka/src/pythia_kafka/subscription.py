@@ -92,7 +92,6 @@ class KafkaSubscription(Subscription):
         self._draining: anyio.CancelScope | None = None
         self._failure: Exception | None = None
         self._deferred: KafkaPartition | None = None  # to be reset before anything else is taken
-        self._last: Partition | None = None  # the partition served last
         self._mean_size = 1.0
         self._stopped = False
         self._closed = False
@@ -225,7 +224,6 @@ class KafkaSubscription(Subscription):
             chunks.append(
                 Chunk(partition, list(map(KafkaMessage, records, repeat(held.partition))), position)
             )
-            self._last = partition
             limit -= len(records)
             if limit <= 0:
                 break
@@ -233,14 +231,9 @@ class KafkaSubscription(Subscription):
         return chunks
 
     def _in_turn(self, room: Mapping[Partition, int]) -> list[Partition]:
-        """Return the partitions that have something for us, the one served last at the end."""
-        ready: list[Partition] = [
-            partition for partition in self._client.ready() if partition in self._held and room.get(partition)
-        ]
-        if self._last in ready and len(ready) > 1:
-            after = ready.index(self._last) + 1
-            ready = ready[after:] + ready[:after]
-        return ready
+        """Return the partitions that have something for us, in the order of the room, which is fair to all."""
+        ready = set(self._client.ready())
+        return [p for p in room if p in ready and p in self._held and room[p] > 0]
 
     def _guess_size(self, chunks: Sequence[Chunk]) -> None:
         if chunks and (messages := chunks[-1].messages):
