@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
+
+from pythia_kafka.connecting import close
 
 if TYPE_CHECKING:
     from aiokafka.abc import ConsumerRebalanceListener
@@ -68,31 +69,22 @@ class Client:
 
     async def aclose(self) -> None:
         """Leave the group and disconnect. What waits for a broker that is gone is cut short, and nothing stays behind."""
-        with anyio.move_on_after(LEAVE_SECONDS) as scope:
-            await self._consumer.stop()
-        if scope.cancelled_caught:
-            await self._abandon()
-
-    async def _abandon(self) -> None:
-        """End by hand the tasks of a consumer whose ``stop`` was cut short: one of them would keep our membership."""
-        coordinator = self._consumer._coordinator
-        tasks = [
-            coordinator._coordination_task,
-            coordinator._heartbeat_task,
-            coordinator._commit_refresh_task,
-        ]
-        running = [task for task in tasks if task is not None and not task.done()]
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=CLOSE_SECONDS)
-        for close in (
-            coordinator._maybe_leave_group,
-            self._consumer._fetcher.close,
-            self._consumer._client.close,
-        ):
-            with anyio.move_on_after(CLOSE_SECONDS):
-                await close()
+        await close(self._consumer.stop, seconds=LEAVE_SECONDS)
+        # A stop that was cut short leaves tasks behind, of which one would keep our membership for ever.
+        coordinator, fetcher = self._consumer._coordinator, self._consumer._fetcher
+        if coordinator is not None:
+            tasks = (
+                coordinator._coordination_task,
+                coordinator._heartbeat_task,
+                coordinator._commit_refresh_task,
+            )
+            running = [task for task in tasks if task is not None and not task.done()]
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running, timeout=CLOSE_SECONDS)
+            await close(coordinator._maybe_leave_group, fetcher.close, seconds=CLOSE_SECONDS)
+        await close(self._consumer._client.close, seconds=CLOSE_SECONDS)
 
     # -- the group -----------------------------------------------------------------------------------------------
 

@@ -1,15 +1,20 @@
-"""What every client of aiokafka's needs to connect: one place that makes TLS contexts and hands over secrets."""
+"""What every client of aiokafka's needs to connect and to end: TLS contexts, secrets, and a close that always returns."""
 
 from __future__ import annotations
 
+import logging
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from aiokafka.abc import AbstractTokenProvider
 
 from pythia_core import Secret
 from pythia_kafka.options import Login
+
+log = logging.getLogger("pythia.kafka")
 
 
 class Tokens(AbstractTokenProvider):
@@ -47,3 +52,21 @@ def _tls(login: Login) -> ssl.SSLContext:
     if login.cert_file:
         context.load_cert_chain(login.cert_file, login.key_file)
     return context
+
+
+async def close(*steps: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Take each step of an end, for so many seconds at the most, also where we are cancelled ourselves.
+
+    In a task of its own, since the client cancels tasks of its own and lets their CancelledError out to whoever closes it.
+    """
+
+    async def take(step: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await step()
+        except Exception as error:
+            log.debug("closing a client: %s: %s", type(error).__name__, error)
+
+    for step in steps:
+        with anyio.move_on_after(seconds, shield=True):
+            async with anyio.create_task_group() as group:
+                group.start_soon(take, step)

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_core import Backlog
-from pythia_kafka.connecting import client_options
+from pythia_kafka.connecting import client_options, close
 from pythia_kafka.message import Partition
 from pythia_kafka.options import Login
 from pythia_kafka.topics import SECONDS, NotThere, Topics
@@ -152,7 +152,7 @@ class LagMeter:
             try:
                 await reader.start()
             except BaseException:
-                await _stop(reader)
+                await close(reader.stop, seconds=CLOSE_SECONDS)
                 raise
             self._reader = reader
         return self._reader
@@ -161,13 +161,8 @@ class LagMeter:
         """Disconnect."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            await _stop(reader)
+            await close(reader.stop, seconds=CLOSE_SECONDS)
         await self.topics.aclose()
-
-
-async def _stop(reader: Any) -> None:
-    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-        await reader.stop()
 
 
 def _sum(left: Mapping[Partition, tuple[int, int]], oldest: Mapping[Partition, float], now: float) -> Backlog:

@@ -11,7 +11,7 @@ from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionErro
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_core import PythiaError
-from pythia_kafka.connecting import client_options
+from pythia_kafka.connecting import client_options, close
 from pythia_kafka.options import Login
 
 SECONDS: Final = 20.0
@@ -44,8 +44,7 @@ class Topics:
                 try:
                     await client.start()
                 except BaseException:
-                    with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
-                        await client.close()
+                    await close(client.close, seconds=CLOSE_SECONDS)
                     raise
                 self._client = client
             return self._client
@@ -113,8 +112,7 @@ class Topics:
         """Disconnect."""
         client, self._client = self._client, None
         if client is not None:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await client.close()
+            await close(client.close, seconds=CLOSE_SECONDS)
 
 
 def _raise(errors: Collection[tuple[Any, ...]], but: type[Exception] | None = None) -> None:

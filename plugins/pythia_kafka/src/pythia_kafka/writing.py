@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 
 from pythia_core import Output, WriteError, WriteResult
-from pythia_kafka.connecting import client_options
+from pythia_kafka.connecting import client_options, close
 from pythia_kafka.options import Login
 from pythia_kafka.topics import Topics
 
@@ -107,8 +107,7 @@ class Writer:
                         f"Kafka at {self._login}: {str(error) or f'no answer in {START_SECONDS:g} s'}"
                     ) from None
                 except BaseException:
-                    with anyio.CancelScope(shield=True):
-                        await line.aclose(flush=False)
+                    await line.aclose(flush=False)
                     raise
                 self._line = line
             return self._line
@@ -221,15 +220,10 @@ class Line:
     async def aclose(self, *, flush: bool) -> None:
         """Disconnect, within a few seconds even if nobody answers."""
         producer = self.producer
-        with anyio.CancelScope(shield=True):
-            if flush:
-                with anyio.move_on_after(FLUSH_SECONDS):
-                    await producer.stop()
-                    return
-            producer._closed = True  # its own stop would first wait for all it holds to be confirmed
-            for close in (producer._sender.close, producer.client.close):
-                with anyio.move_on_after(CLOSE_SECONDS):
-                    await close()
+        if flush:
+            await close(producer.stop, seconds=FLUSH_SECONDS)
+        producer._closed = True  # its own stop would first wait for all it holds to be confirmed
+        await close(producer._sender.close, producer.client.close, seconds=CLOSE_SECONDS)
 
 
 def _outcome(future: asyncio.Future[Any]) -> WriteError | None:
