@@ -16,6 +16,7 @@ from pythia_kafka.options import Login
 
 SECONDS: Final = 20.0
 CLOSE_SECONDS: Final = 2.0
+SEEN_SECONDS: Final = 5.0
 
 
 class NotThere(PythiaError):
@@ -67,7 +68,7 @@ class Topics:
     async def create(
         self, name: str, *, partitions: int = -1, replicas: int = -1, config: Mapping[str, str] | None = None
     ) -> None:
-        """Make a topic; -1 is what the broker does by default. One that is there already is left as it is."""
+        """Make a topic and wait until it is seen; -1 is the broker's default. One that is there is left as it is."""
         topic = NewTopic(name, 1, 1, topic_configs=dict(config or {}))
         topic.num_partitions, topic.replication_factor = (
             partitions,
@@ -75,6 +76,9 @@ class Topics:
         )  # which refuses -1 when it is made
         answer = await (await self.client()).create_topics([topic])
         _raise(answer.topic_errors, but=TopicAlreadyExistsError)
+        with anyio.move_on_after(SEEN_SECONDS):  # brokers hear of it one after the other
+            while await self.missing([name]):  # noqa: ASYNC110 - they are asked, they do not tell
+                await anyio.sleep(0.05)
 
     async def delete(self, name: str) -> None:
         """Remove a topic and all that is in it."""
