@@ -9,7 +9,7 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from pythia_core.contracts import Capabilities, Message
+from pythia_core.contracts import Message
 from pythia_core.engine.ledger import DONE, RELEASED
 from pythia_core.engine.outcomes import HandlerTimeout
 from pythia_core.engine.pool import Slot
@@ -26,7 +26,7 @@ class Batches(Core):
     """The same rules, with handlers that take up to four messages."""
 
     @initialize(
-        ack=st.sampled_from(["cumulative", "individual", "both"]),
+        ack=st.sampled_from(["cumulative", "noted", "individual", "both"]),
         order=st.sampled_from(["key", "key", "partition", "none"]),
         dead_letters=st.booleans(),
     )
@@ -39,13 +39,13 @@ class Batches(Core):
         self.batches: dict[Delivery, list[Delivery]] = {}  # the whole batch of each message at work
         super().start(ack, order, dead_letters)
 
-    def make(self, ack: Any, order: Any, dead_letters: bool) -> HandEngine:
+    def make(self) -> HandEngine:
         """Return an engine that takes batches."""
         hand = HandEngine(
-            Capabilities(ack=ack, lease_seconds=None if ack == "cumulative" else 30.0),
-            Settings(order=order, retry=RetryPolicy(attempts=ATTEMPTS), max_concurrent_tasks=WORKERS),
+            self.capabilities,
+            Settings(order=self.order, retry=RetryPolicy(attempts=ATTEMPTS), max_concurrent_tasks=WORKERS),
             self.handle_batch,
-            dead_letters=dead_letters,
+            dead_letters=self.dead_letters,
             batch=SIZE,
         )
         assert isinstance(hand.pool, HandBatchPool)

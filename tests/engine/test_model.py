@@ -17,11 +17,14 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+import pythia_core.engine.notes as notes_module
 import pythia_core.engine.offset_ledger as offset_module
 import pythia_core.engine.pool as pool_module
 import pythia_core.engine.token_ledger as token_module
 from pythia_core.contracts import Assignment, Capabilities, Chunk, Message, Output, Refused, Settlement
 from pythia_core.engine.ledger import DONE, OPEN, REJECTED, RELEASED, SETTLED, Ledger
+from pythia_core.engine.noted_ledger import NotedLedger
+from pythia_core.engine.notes import Note, read, write
 from pythia_core.engine.offset_ledger import OffsetLedger
 from pythia_core.engine.pool import Slot
 from pythia_core.engine.publisher import Job, Pending
@@ -33,6 +36,9 @@ PARTITIONS = (0, 1)
 WORKERS = 3
 ATTEMPTS = 3
 KEYS = st.sampled_from([None, "a", "b", "c"])
+
+LONGEST = notes_module.LONGEST
+SHORT = 40  # characters of a note: too few for all that it has to say
 
 # Bounds that a short test would never reach.
 SHORTENED = {
@@ -83,27 +89,40 @@ class Core(RuleBasedStateMachine):
     """Deliver, run, fail, write, settle, revoke and lose, in any order."""
 
     @initialize(
-        ack=st.sampled_from(["cumulative", "individual", "both"]),
+        ack=st.sampled_from(["cumulative", "noted", "noted", "individual", "both"]),
         order=st.sampled_from(["key", "key", "partition", "none"]),
         dead_letters=st.booleans(),
+        longest=st.sampled_from([LONGEST, LONGEST, SHORT]),
     )
-    def start(self, ack: Any, order: Any, dead_letters: bool) -> None:
+    def start(self, ack: Any, order: Any, dead_letters: bool, longest: int = LONGEST) -> None:
         """Build an engine, and assign it all partitions."""
-        self.ack, self.order, self.dead_letters = ack, order, dead_letters
+        self.noted = ack == "noted"
+        self.ack: Any = "cumulative" if self.noted else ack
+        self.order, self.dead_letters = order, dead_letters
         for module, name in SHORTENED:
             setattr(module, name, 2)
+        notes_module.LONGEST = longest
         logging.disable()
-        self.hand = self.make(ack, order, dead_letters)
-        self.engine, self.session = self.hand.engine, self.hand.session
-        self.stats = self.engine.stats
         self.ids = itertools.count(1)
         self.uids = itertools.count(1)
         self.log: dict[int, list[Record]] = {p: [] for p in PARTITIONS}
         self.end_of_log = dict.fromkeys(PARTITIONS, 0)
         self.position = dict.fromkeys(PARTITIONS, 0)  # cumulative: where the owner reads on
         self.committed = dict.fromkeys(PARTITIONS, 0)
-        self.out: dict[Ledger, list[Delivery]] = {}  # by ledger, what it is to hold, in order
+        self.notes: dict[int, str | None] = dict.fromkeys(PARTITIONS)  # beside the committed positions
         self.known: dict[Message[Any], Delivery] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a process: an engine, to which all partitions are assigned."""
+        self.hand = self.make()
+        self.engine, self.session = self.hand.engine, self.hand.session
+        self.stats = self.engine.stats
+        self.out: dict[Ledger, list[Delivery]] = {}  # by ledger, what it is to hold, in order
+        self.found: dict[
+            Ledger, Note
+        ] = {}  # what the note found at the assignment says, if it is to be believed
+        self.heard: dict[Ledger, Any] = {}  # what the broker is known to have, or None
         self.lows: dict[Ledger, int] = {}
         self.unheard: dict[Ledger, Settlement] = {}
         self.offered: dict[Ledger, list[Delivery]] = {}
@@ -112,13 +131,17 @@ class Core(RuleBasedStateMachine):
         for partition in PARTITIONS:
             self.give(partition)
 
-    def make(self, ack: Any, order: Any, dead_letters: bool) -> HandEngine:
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(ack=self.ack, lease_seconds=30.0 if self.tokens else None, notes=self.noted)
+
+    def make(self) -> HandEngine:
         """Return the engine that is tried."""
         return HandEngine(
-            Capabilities(ack=ack, lease_seconds=None if ack == "cumulative" else 30.0),
-            Settings(order=order, retry=RetryPolicy(attempts=ATTEMPTS), max_concurrent_tasks=WORKERS),
+            self.capabilities,
+            Settings(order=self.order, retry=RetryPolicy(attempts=ATTEMPTS), max_concurrent_tasks=WORKERS),
             self.handle,
-            dead_letters=dead_letters,
+            dead_letters=self.dead_letters,
         )
 
     def teardown(self) -> None:
@@ -131,6 +154,7 @@ class Core(RuleBasedStateMachine):
                 self.hand.pool.close()
             for (module, name), value in SHORTENED.items():
                 setattr(module, name, value)
+            notes_module.LONGEST = LONGEST
             logging.disable(logging.NOTSET)
 
     # -- the broker ----------------------------------------------------------------------------------------------
@@ -142,9 +166,11 @@ class Core(RuleBasedStateMachine):
     def give(self, partition: int) -> None:
         """Assign a partition to the engine."""
         self.position[partition] = self.committed[partition]
-        assignment = Assignment(next(self.ids), None if self.tokens else self.committed[partition])
-        self.session.assigned({partition: assignment})
+        position, note = (None, None) if self.tokens else (self.committed[partition], self.notes[partition])
+        self.session.assigned({partition: Assignment(next(self.ids), position, note)})
         ledger = self.session.ledgers[partition]
+        self.found[ledger] = read(note if self.noted else None, position) or Note(position or 0)
+        self.heard[ledger] = position, note if self.noted else None
         self.owners[partition] = ledger
         self.out[ledger] = []
 
@@ -200,6 +226,11 @@ class Core(RuleBasedStateMachine):
             lane = {"key": record.key, "partition": True, "none": None}[self.order]
             delivery = self.known[message] = Delivery(record, message, ledger, lane)
             self.out[ledger].append(delivery)
+            found = self.found[ledger]
+            if self.noted and record.offset in done_in(found):
+                delivery.end(DONE)
+                continue
+            delivery.attempts = found.attempts.get(record.offset, 0) if self.noted else 0
             if ledger.draining:
                 delivery.counted = False
                 delivery.end(RELEASED if self.tokens else None)
@@ -210,6 +241,7 @@ class Core(RuleBasedStateMachine):
         """Run as the handler: the model notes the start, and the end just before the engine sees it."""
         delivery = self.known[message]
         self.check_start(delivery)
+        assert message.attempt == delivery.attempts + 1, "A2: all attempts count"
         delivery.state = "running"
         try:
             result = await Pause(message)
@@ -376,8 +408,11 @@ class Core(RuleBasedStateMachine):
     def check_settlement(self, ledger: Ledger, told: Settlement | None, renew: bool) -> None:
         """L1, L5, L6: exactly what has ended is told of, for as long as no success is heard of."""
         if isinstance(ledger, OffsetLedger):
-            wanted = self.naive_watermark(ledger)
-            assert (told.through if told else None) == (wanted if wanted != ledger.committed else None)
+            wanted = self.naive_state(ledger)
+            assert (told is not None) == (wanted != self.heard[ledger]), "A4: whatever is new is told"
+            assert told is None or (told.through, told.note) == wanted
+            if told is not None:
+                self.heard[ledger] = None  # in doubt
             assert told is None or not (told.beyond or told.released or told.rejected or told.renewed)
         else:
             self.check_tokens(ledger, told or Settlement(ledger.partition, None), renew)
@@ -387,7 +422,7 @@ class Core(RuleBasedStateMachine):
             self.check_larger(before, told)
         if told is not None:
             assert told.assignment == ledger.assignment.id
-        if told is not None and (told.through or told.beyond or told.released or told.rejected):
+        if told is not None and (told.through is not None or told.beyond or told.released or told.rejected):
             self.unheard[ledger] = told
 
     def check_tokens(self, ledger: Ledger, told: Settlement, renew: bool) -> None:
@@ -459,9 +494,15 @@ class Core(RuleBasedStateMachine):
                 if record.offset < settlement.through:
                     assert record.done, f"L1: {record} is lost"
                     record.settled = True
-            self.committed[partition] = settlement.through
+            self.committed[partition], self.notes[partition] = settlement.through, settlement.note
+            self.check_note(partition, read(settlement.note, settlement.through))
             return None
         return self.execute_tokens(settlement, self.out[ledger])
+
+    def check_note(self, partition: int, note: Note | None) -> None:
+        """A1, L1: what a note says is done was done, since nobody will run it again."""
+        done = {record.offset for record in self.log[partition] if record.done}
+        assert note is None or done_in(note) <= done, f"L1: {done_in(note) - done} are lost"
 
     def execute_tokens(self, settlement: Settlement, entries: list[Delivery]) -> Refused | None:
         covered = {*settlement.beyond, *settlement.rejected}
@@ -480,6 +521,7 @@ class Core(RuleBasedStateMachine):
         if ledger is None or ledger.assignment.id != settlement.assignment:
             return
         self.unheard.pop(ledger, None)
+        self.heard[ledger] = settlement.through, settlement.note
         if self.tokens:
             self.out[ledger] = [d for d in self.out[ledger] if d not in self.offered[ledger]]
 
@@ -528,6 +570,14 @@ class Core(RuleBasedStateMachine):
 
     @precondition(lambda self: any(ledger.draining for ledger in self.live_ledgers()))
     @rule(partition=st.sampled_from(PARTITIONS))
+    def leave(self, partition: int) -> None:
+        """A revoke has waited for what it could wait for: what is settled now is the last."""
+        ledger = self.live(partition)
+        if ledger is not None and ledger.draining:
+            self.session.drain.leave([ledger])
+
+    @precondition(lambda self: any(ledger.draining for ledger in self.live_ledgers()))
+    @rule(partition=st.sampled_from(PARTITIONS))
     def end_revoke(self, partition: int) -> None:
         """A revoke ends: what still runs becomes an orphan."""
         ledger = self.live(partition)
@@ -545,9 +595,32 @@ class Core(RuleBasedStateMachine):
             self.session.lost([partition])
             del self.owners[partition]
 
-    @rule(partition=st.sampled_from(PARTITIONS), elsewhere=st.integers(0, 2))
-    def assign(self, partition: int, elsewhere: int) -> None:
-        """A partition comes back, after another member has worked some of it off; or anew though it never went."""
+    @rule(executed=st.booleans())
+    def crash(self, executed: bool) -> None:
+        """The process ends wherever it is; another begins where the broker was told of last, with the note there."""
+        if self.hand.settling and executed:
+            for settlement in self.told:
+                self.execute(settlement)
+        self.hand.pool.close()
+        for delivery in self.known.values():
+            if delivery.state != "ended":
+                delivery.fenced, delivery.state = True, "ended"
+        self.begin()
+
+    @rule(
+        partition=st.sampled_from(PARTITIONS),
+        elsewhere=st.integers(0, 2),
+        note=st.sampled_from(["kept", "kept", "lost", "damaged"]),
+    )
+    def assign(self, partition: int, elsewhere: int, note: str = "kept") -> None:
+        """A partition comes back, after another member has worked some of it off; or anew though it never went.
+
+        If the other one knew nothing of notes, there is a stale one, or none.
+        """
+        if note == "lost":
+            self.notes[partition] = None
+        elif note == "damaged" and self.notes[partition]:
+            self.notes[partition] = f"{self.notes[partition]}x"
         if (ledger := self.live(partition)) is not None:
             self.fence_all(ledger)
         self.owners.pop(partition, None)
@@ -566,6 +639,23 @@ class Core(RuleBasedStateMachine):
     def naive_watermark(self, ledger: OffsetLedger) -> Any:
         still_open = [d.message.position for d in self.out[ledger] if d.outcome is None]
         return still_open[0] if still_open else self.position[int(str(ledger.partition))]
+
+    def naive_state(self, ledger: OffsetLedger) -> tuple[Any, str | None]:
+        """A1, A2, A3: return the position and the note that the broker should have."""
+        through = self.naive_watermark(ledger)
+        if not self.noted:
+            return through, None
+        assert isinstance(ledger, NotedLedger)
+        found, position = self.found[ledger], self.position[int(str(ledger.partition))]
+        beyond = [d for d in self.out[ledger] if d.message.position >= through]
+        offsets = {d.message.position for d in beyond if d.outcome in (DONE, REJECTED)}
+        offsets |= {offset for offset in done_in(found) if offset >= position}
+        attempts = {d.message.position: d.attempts for d in beyond if d.outcome is None and d.attempts}
+        attempts |= {offset: count for offset, count in found.attempts.items() if offset >= position}
+        opened = 0 if ledger.leaving else 1 + found.opened if through == found.base else 1
+        done = bytes(offset in offsets for offset in range(through, max(offsets, default=through - 1) + 1))
+        note = Note(through, done, attempts, opened)
+        return through, None if note == Note(through) else write(note)
 
     @invariant()
     def l2_the_watermark_is_the_first_open_message(self) -> None:
@@ -591,8 +681,11 @@ class Core(RuleBasedStateMachine):
                 assert OPEN not in outcomes[: ledger.base]
             still_open = sum(d.message.size for d in self.out[ledger] if d.outcome is None)
             assert ledger.open_bytes() == still_open
-            ended = isinstance(ledger, OffsetLedger) and ledger.committed == ledger.end
-            assert ledger.clean == (not outcomes if self.tokens else ended and OPEN not in outcomes)
+            if isinstance(ledger, OffsetLedger):
+                told = self.heard[ledger] == self.naive_state(ledger)
+                assert ledger.clean == (told and OPEN not in outcomes)
+            else:
+                assert ledger.clean == (not outcomes)
 
     @invariant()
     def s3_a_key_is_open_while_it_has_messages(self) -> None:
@@ -659,6 +752,11 @@ class Core(RuleBasedStateMachine):
         assert [r for log in self.log.values() for r in log if not r.settled] == []
         assert all(ledger.clean for ledger in self.live_ledgers())
         assert not self.engine.scheduler._orphans
+
+
+def done_in(note: Note) -> set[int]:
+    """Return the offsets that a note says are done."""
+    return {note.base + offset for offset, flag in enumerate(note.done) if flag}
 
 
 TestCore = Core.TestCase

@@ -12,6 +12,7 @@ from pythia_core.contracts.settlement import Assignment, Settlement
 from pythia_core.engine.ledger import OPEN, SIZE, Decode, Ledger
 
 COMPACT = 8192  # bytes of finished head before they are dropped: moving 8 KiB takes less than a microsecond
+IN_DOUBT = object()
 
 
 class OffsetLedger(Ledger):
@@ -28,7 +29,7 @@ class OffsetLedger(Ledger):
         self.state: bytearray = bytearray()
         self.end: Position | None = assignment.position  # the position after everything admitted
         self.committed: Position | None = assignment.position
-        self._told: str | None = None  # the note beside the committed position
+        self._told: object = None  # the note that the broker is known to have beside the committed position
         self._low = 0  # the watermark when it was last looked at, as a number
         self._offered = 0  # the watermark when the last settlement was made
         self._settled = 0  # the watermark of the last settlement that the broker took
@@ -89,6 +90,7 @@ class OffsetLedger(Ledger):
         through, note = self._state()
         if (through, note) == (self.committed, self._told):
             return None
+        self._told = IN_DOUBT  # until it is heard of: what it says may be taken back, and the broker may have it by then
         return Settlement(self.partition, self.assignment.id, through=through, note=note)
 
     def _state(self) -> tuple[Position | None, str | None]:
