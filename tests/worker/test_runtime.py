@@ -1,5 +1,6 @@
 """One worker from start to end: connections opened once and closed last, a broker that is down waited for."""
 
+import re
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -168,6 +169,26 @@ async def test_several_workers_end_together(broker: MemoryBroker) -> None:
     ended = await run_together([other, runtime(Fails(broker))], other.stop)
     assert ended.code == Exit.ERROR
     assert survivor.log.lines == ["startup", "shutdown"]
+
+
+async def test_the_report_names_a_handler_that_ignores_its_cancellation(broker: MemoryBroker) -> None:
+    """A plain function runs in a thread, which nothing can stop: whoever looks at the fleet reads which message it is."""
+    end = threading.Event()
+
+    class Blocks(Jobs):
+        def process(self, message: Message[Any]) -> None:  # type: ignore[override]
+            end.wait(10)
+
+    broker.publish("jobs", 1)
+    async with running(runtime(Blocks(broker, config=WorkerConfig(handler_timeout=0.05)))) as runner:
+        try:
+            await eventually(lambda: runner.report()["stuck"], "it is named")
+            (said,) = runner.report()["stuck"]
+            assert re.fullmatch(
+                r"<Message .*> cancelled and not ended, as a thread never is, for \d+ s", said
+            )
+        finally:
+            end.set()
 
 
 # Connections -----------------------------------------------------------------------------------------
