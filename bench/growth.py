@@ -37,6 +37,7 @@ from pythia_core.settings import RetryPolicy, Settings
 
 BODY = b"x" * 512
 COLLECTOR = 20_000  # Pythia's default of gc_threshold
+FETCH = 500  # messages, the engine's default
 CHUNK = 50  # messages of one partition in a fetch, as a broker's batches are
 FLAT = 1.1
 TURNS = 3  # of each cell within a run
@@ -68,7 +69,7 @@ class Endless(Source, Subscription):
     over: Callable[[], None]
     keys: int = 1000
     partitions: int = 1
-    chunk: int = CHUNK
+    chunk: int = FETCH
     ack: Ack = "cumulative"
     handed: int = 0
     looks: list[tuple[int, float]] = attrs.field(factory=list[tuple[int, float]])  # finished, CPU seconds
@@ -113,8 +114,8 @@ class Endless(Source, Subscription):
 
     def _make(self, room: Mapping[Partition, int], limit: int) -> list[Chunk]:
         chunks = []
-        for partition in itertools.islice(self._turns, self.partitions):
-            count = min(self.chunk if self.partitions > 1 else limit, limit, room.get(partition, 0))
+        for partition in itertools.islice(self._turns, max(self.partitions, limit // self.chunk)):
+            count = min(self.chunk, limit, room.get(partition, 0))
             if count > 0:
                 chunks.append(self._chunk(partition, count))
                 limit -= count
@@ -186,15 +187,15 @@ async def keys(run: Run) -> None:
 
 
 async def partitions(run: Run) -> None:
-    """Run with ever more partitions, of each of which a fetch brings 50 messages or nothing."""
-    await _cells(run, {f"{count:,}": {"partitions": count} for count in PARTITIONS})
+    """Run with ever more partitions, of ten of which a fetch brings 50 messages each; of one alone, ten times 50."""
+    await _cells(run, {f"{count:,}": {"partitions": count, "chunk": CHUNK} for count in PARTITIONS})
 
 
 async def crumbs(run: Run) -> None:
     """Run with ever more partitions, of each of which a fetch brings as little as possible."""
     await _cells(
         run,
-        {f"{count:,}": {"partitions": count, "chunk": max(500 // count, 1)} for count in PARTITIONS},
+        {f"{count:,}": {"partitions": count, "chunk": max(FETCH // count, 1)} for count in PARTITIONS},
     )
 
 
@@ -220,7 +221,7 @@ async def _poison(run: Run, **options: Any) -> None:
 
 async def span(run: Run) -> None:
     """Commit positions: the poisoned partition stops at its span, the other one goes on."""
-    await _poison(run, partitions=2)
+    await _poison(run, partitions=2, chunk=CHUNK)
 
 
 async def queue(run: Run) -> None:
