@@ -288,6 +288,7 @@ async def test_the_count_begins_anew_when_the_position_moves() -> None:
         engine.stop()
     assert read(source.settlements[0].note, 0) == Note(0, opened=3)
     assert note is not None and note.opened == 1
+    assert read(source.settlements[-1].note, 2) == Note(2, b"\0\1", {2: 1})
 
 
 @pytest.mark.parametrize("executed", [True, False])
