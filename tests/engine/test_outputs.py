@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 
 from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
-from pythia_core.contracts import Message, Output
+from pythia_core.contracts import Message, Output, WriteResult
 from pythia_core.errors import Retry, WriteError
 from tests.engine.bench import Seen, running
 
@@ -43,6 +43,26 @@ async def test_what_a_handler_returns_goes_to_the_workers_sink() -> None:
         await bench.until_settled(2)
         assert sorted(written(broker, "out")) == [b"1", b"2"]
         assert bench.engine.stats.outputs == 2
+
+
+async def test_what_is_confirmed_is_not_searched_for_each_output() -> None:
+    """A sink may name the confirmed ones in a list: five hundred searches in five hundred would cost more than writing."""
+
+    class Once(list[int]):
+        def __contains__(self, index: object) -> bool:
+            raise AssertionError("it is searched")
+
+    class Listing(MemoryProducer):
+        async def write(self, outputs: Sequence[Output]) -> WriteResult:
+            return WriteResult(Once((await super().write(outputs)).confirmed))
+
+    broker = MemoryBroker()
+    async with (
+        Listing("out", broker=broker) as out,
+        running(echo, b"1", b"2", broker=broker, sink=out) as bench,
+    ):
+        await bench.until_settled(2)
+        assert sorted(written(broker, "out")) == [b"1", b"2"]
 
 
 async def test_without_a_sink_what_is_returned_is_dropped() -> None:

@@ -172,8 +172,9 @@ class SinkWriter:
 
     async def _write(self, batch: list[Pending], retries: TaskGroup) -> None:
         result = await self._attempt([pending.output for pending in batch])
+        confirmed = frozenset(result.confirmed)  # a sink may give a list, which is searched from its start
         for index, pending in enumerate(batch):
-            error = result.error(index)
+            error = None if index in confirmed else result.error(index)
             if error is None or error.permanent:
                 self._settle(pending, error)
             else:
