@@ -44,7 +44,7 @@ def report(verdict: Verdict) -> str:
         f"{figures['owed']:10.0f} owed: their sending was confirmed",
         f"{figures['lost']:10.0f} lost",
         f"{figures['effects']:10.0f} effects",
-        f"{figures['dead']:10.0f} dead letters, of poisoned messages",
+        f"{figures['dead']:10.0f} dead letters, of poisoned messages and {figures['killers']:.0f} that kill their process",
         f"{figures['duplicates']:10.0f} second effects, of at most {figures['bound']:.0f} by the faults",
         *(f"{count:10.0f}     by: {name}" for name, count in sorted(verdict.duplicates.items())),
         f"{figures['faults']:10.0f} faults",

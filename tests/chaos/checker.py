@@ -8,7 +8,8 @@ I3  A message has one effect, unless a fault explains a second: it struck one of
     of one of the two effects. No fault explains more than its bound. A graceful stop explains none.
 I4  Where the broker orders by key: a message starts after all before it are done or dead. It may start again.
 I5  What the broker was told to be settled, when anybody looked, had had its effect or was a dead letter by then.
-I6  Every poisoned message is a dead letter after exactly so many attempts, and no other message is.
+I6  Every poisoned message is a dead letter after exactly so many attempts, and every message that kills its process is
+    one too. No other message is.
 I7  No process runs more messages at once than it may.
 I8  Messages do not stand still for longer than `patience`, and in the end nothing is left at the broker.
 I9  A graceful stop ends with exit code 0 within `grace`, and its processes do nothing afterwards.
@@ -115,7 +116,7 @@ class Judge:
         self._sent = {event.id: event for event in self._by_kind["attempt"]}
         self._effects = self._by_id("effect")
         self._dead = self._by_id("dead")
-        self._faults = list(self._find_faults())
+        self._faults = sorted(self._find_faults(), key=lambda fault: fault.start)
         self._duplicates: Counter[str] = Counter()
         self._bound = 0
 
@@ -149,6 +150,7 @@ class Judge:
             "stops": len(stops),
             "samples": len(self._by_kind["settled"]),
             "settled": sum(len(event.more["ids"]) for event in self._by_kind["settled"]),
+            "killers": len(self._of_script("killer")),
             "processes": len(self._by_kind["up"]),
             "silence": max(self._silences(), default=0.0),
         }
@@ -215,14 +217,15 @@ class Judge:
 
     def dead_letters(self) -> Iterator[Violation]:
         """I6."""
-        poisoned = {id for id, event in self._sent.items() if event.more["script"] == "poison"}
+        poisoned, killers = self._of_script("poison"), self._of_script("killer")
         owed = {event.id for event in self._by_kind["ok"]}
-        yield from _violation("I6", "poisoned and not dead", sorted((poisoned & owed) - self._dead.keys()))
-        yield from _violation("I6", "dead and not poisoned", sorted(self._dead.keys() - poisoned))
+        alive = ((poisoned | killers) & owed) - self._dead.keys()
+        yield from _violation("I6", "poisoned and not dead", sorted(alive))
+        yield from _violation("I6", "dead and not poisoned", sorted(self._dead.keys() - poisoned - killers))
         wrong = [
             f"{event.id} after {event.more['attempts']}"
             for event in self._by_kind["dead"]
-            if event.more["attempts"] != self._rules.attempts
+            if event.id in poisoned and event.more["attempts"] != self._rules.attempts
         ]
         yield from _violation(
             "I6", f"dead after another number of attempts than {self._rules.attempts}", wrong
@@ -262,6 +265,9 @@ class Judge:
             active = [pid for pid in more["processes"] if pid in last and last[pid].time > stop.time]
             yield from _violation("I9", "processes were active after their end", active)
 
+    def _of_script(self, script: str) -> set[str]:
+        return {id for id, event in self._sent.items() if event.more["script"] == script}
+
     # -- what they look at ---------------------------------------------------------------------------------------
 
     def _find_faults(self) -> Iterator[Fault]:
@@ -272,6 +278,10 @@ class Judge:
             end = healed.get(event.more["number"], attrs.evolve(event, time=latest))
             victims = frozenset([*event.more["victims"], *end.more["victims"]])
             yield Fault(event.more["name"], event.time, end.time, victims, each * len(victims))
+        killers = self._of_script("killer")
+        for event in self._by_kind["start"]:
+            if event.id in killers:
+                yield Fault("killer message", event.time, event.time, frozenset([event.by]), each)
 
     def _explain(self, pair: Sequence[Event]) -> int | None:
         """Return the number of the fault that explains two effects of a message: the one that began last."""

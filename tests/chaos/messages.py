@@ -6,8 +6,8 @@ from random import Random
 import attrs
 import orjson
 
-SCRIPTS = {"ok": 93.0, "flaky": 4.0, "slow": 2.0, "poison": 1.0}
-"""Script -> how often: works; fails at the first attempt; takes longer than a lease; fails for ever."""
+SCRIPTS = {"ok": 93.0, "flaky": 4.0, "slow": 2.0, "poison": 1.0, "killer": 0.005}
+"""Script -> how often: works; fails at the first attempt; takes longer than a lease; fails for ever; kills its process."""
 
 
 @attrs.frozen

@@ -18,7 +18,9 @@ from tests.chaos.generator import Generator
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.observer import Observer
 
-REST = 60.0  # seconds after the last fault in which everything has to be done
+REST = (
+    120.0  # seconds after the last fault in which everything has to be done, six crashes of a killer included
+)
 
 
 @attrs.frozen(kw_only=True)

@@ -95,6 +95,7 @@ def test_a_good_history_holds() -> None:
         ("I6", lambda: without(changed(good(), "settled", ids=["k-0", "k-1"]), "dead", "j-0") + worked("j-0", 12)),
         ("I6", lambda: [*good(), event("dead", 14, "k-0", 1, sum=7, attempts=3)]),
         ("I6", lambda: changed(good(), "dead", "j-0", attempts=1)),
+        ("I1 I6", lambda: [*good(), *sent("k-2", 12, "killer"), event("start", 13, "k-2")]),
         ("I7", lambda: [*good(), *(event("start", 14 + n, "j-1") for n in range(3))]),
         ("I8", lambda: changed(good(), "left", pending=1)),
         ("I8", lambda: changed(good(), "left", waiting=1)),
@@ -119,6 +120,18 @@ def test_a_fault_explains_a_second_effect_of_its_victims() -> None:
             assert verdict.violations == []
             assert (verdict.figures["duplicates"], verdict.duplicates["kill"]) == (1, 1)
             assert verdict.figures["bound"] == RULES.concurrency + RULES.unsettled
+
+
+def test_a_message_that_kills_its_process_is_a_fault_of_its_own() -> None:
+    """It explains what was done twice for it; and it is a dead letter that nobody may have tried."""
+    killer = [
+        *sent("k-2", 5, "killer"),
+        event("start", 13, "k-2"),
+        event("dead", 20, "k-2", 1, sum=7, attempts=0),
+    ]
+    verdict = check([*good(), *killer, *worked("k-1", 14, OTHER)], RULES)
+    assert verdict.violations == []
+    assert verdict.duplicates == {"killer message": 1}
 
 
 def test_a_graceful_stop_explains_nothing() -> None:

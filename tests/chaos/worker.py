@@ -1,6 +1,7 @@
 """The worker under test, as a user writes one. It does what a message's script says, and writes down what it did."""
 
 import os
+import signal
 from pathlib import Path
 from random import Random
 
@@ -51,5 +52,7 @@ class Chaos(Worker[bytes]):
 async def perform(script: str, attempt: int) -> None:
     """Take some time, and fail where that is the script."""
     await anyio.sleep(SLOW if script == "slow" else random.expovariate(1 / WORK))
+    if script == "killer":
+        os.kill(os.getpid(), signal.SIGKILL)
     if script == "poison" or (script == "flaky" and attempt == 1):
         raise RuntimeError(script)
