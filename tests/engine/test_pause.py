@@ -140,15 +140,19 @@ async def test_what_is_gone_is_not_run_alone() -> None:
         assert handler.began == [b"first"]
 
 
-async def test_a_pause_takes_hold_after_a_failure_though_messages_were_quick() -> None:
-    """A worker in the middle of its stride takes no further message: in an outage each could take its time to fail."""
+@pytest.mark.parametrize("end", ["fails", "returns a value", "is done"])
+async def test_a_pause_takes_hold_at_once_though_messages_were_quick(end: str) -> None:
+    """A worker in the middle of its stride takes no further message, since that one may take its time."""
     began: list[bytes] = []
 
-    async def handler(message: Message[Any]) -> None:
+    async def handler(message: Message[Any]) -> bytes | None:
         began.append(message.raw)
         if message.raw == b"bad":
             bench.engine.pool.pause()
-            raise ValueError
+            if end == "fails":
+                raise ValueError
+            return b"value" if end == "returns a value" else None
+        return None
 
     bodies = [*[b"good"] * 20, b"bad", *[b"later"] * 20]
     async with running(handler, max_concurrent_tasks=1) as bench:

@@ -220,6 +220,32 @@ async def test_a_suspect_that_fails_is_tried_again_and_dead_lettered_for_that() 
         assert letter.headers["pythia-error"] == "builtins.ValueError"
 
 
+async def test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another() -> None:
+    """U2: its time comes while the other runs, and it waits for that."""
+    broker, gate, at_once = MemoryBroker(), anyio.Event(), Counter[str]()
+    for body in (b"fails once", b"long"):
+        broker.publish("orders", body)
+    await deliver_often(broker, SUSPECT_AFTER)
+
+    async def handler(message: Message[Any]) -> None:
+        if message.raw == b"fails once" and message.attempt == 1:
+            raise Retry(0.05)
+        at_once["now"] += 1
+        at_once["most"] = max(at_once["most"], at_once["now"])
+        if message.raw == b"long":
+            await gate.wait()
+        at_once["now"] -= 1
+
+    async with running(handler, broker=broker, order="none") as bench:
+        await bench.until(
+            lambda: at_once["now"] and bench.engine.scheduler.ready, "one runs, the other is due"
+        )
+        await anyio.wait_all_tasks_blocked()
+        assert at_once["most"] == 1
+        gate.set()
+        await bench.until_settled(2)
+
+
 async def test_a_stop_while_a_suspect_runs_counts_nothing() -> None:
     """It is waited for; one that had not begun goes back as if it had never been delivered."""
     broker, gate = MemoryBroker(), anyio.Event()
