@@ -16,6 +16,7 @@ from bench.turn import Turn
 
 NO_BROKER = ["engine", "layers", "waiting", "growth"]
 REDIS = ["redis", "faststream", "publish", "latency", "process"]
+KAFKA = ["kafka", "kafka-librdkafka", "kafka-faststream"]
 
 
 def bench_of(*contenders: Contender) -> Bench:
@@ -61,7 +62,7 @@ def everything_is_measured(name: str, file: Path) -> None:
 
 def test_every_bench_is_tried_here() -> None:
     """A new one joins one of the lists above."""
-    assert sorted(NO_BROKER + REDIS) == sorted(BENCHES)
+    assert sorted(NO_BROKER + REDIS + KAFKA) == sorted(BENCHES)
 
 
 @pytest.mark.parametrize("name", NO_BROKER)
@@ -75,6 +76,14 @@ def test_a_bench_runs(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", REDIS)
 def test_a_bench_on_redis_runs(name: str, tmp_path: Path) -> None:
     """Everybody in it works; each asks Redis at its end whether anything is unread or pending."""
+    everything_is_measured(name, tmp_path / "out.json")
+
+
+@pytest.mark.kafka
+@pytest.mark.usefixtures("kafka_server")
+@pytest.mark.parametrize("name", KAFKA)
+def test_a_bench_on_kafka_runs(name: str, tmp_path: Path) -> None:
+    """Everybody in it works; our own and the bare loop ask Kafka at their end whether anything is uncommitted."""
     everything_is_measured(name, tmp_path / "out.json")
 
 

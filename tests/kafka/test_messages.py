@@ -32,7 +32,7 @@ def record(**fields: Any) -> ConsumerRecord[bytes, bytes]:
 
 def message(**fields: Any) -> KafkaMessage:
     """Return a message of such a record."""
-    return KafkaMessage(record(**fields), Partition("orders", 3))
+    return KafkaMessage(Partition("orders", 3), record(**fields))
 
 
 def test_a_message_reads_its_record_lazily() -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -37,7 +36,6 @@ from pythia_core import (
 )
 from pythia_kafka.client import Client, GenerationOver
 from pythia_kafka.connecting import client_options
-from pythia_kafka.message import KafkaMessage
 from pythia_kafka.message import Partition as KafkaPartition
 from pythia_kafka.strategies import assignor
 from pythia_kafka.watch import Watch
@@ -210,7 +208,7 @@ class KafkaSubscription(Subscription):
         for partition in self._in_turn(room):
             held = self._held[partition]
             try:
-                records = await self._client.take(held.partition, min(room[partition], limit))
+                messages = await self._client.take(held.partition, min(room[partition], limit))
             except OffsetOutOfRangeError:
                 self._deferred = held.partition  # nothing is awaited while we have records in our hands
                 continue
@@ -221,10 +219,8 @@ class KafkaSubscription(Subscription):
             if position is None or position == held.handed:
                 continue
             held.handed = position
-            chunks.append(
-                Chunk(partition, list(map(KafkaMessage, records, repeat(held.partition))), position)
-            )
-            limit -= len(records)
+            chunks.append(Chunk(partition, messages, position))
+            limit -= len(messages)
             if limit <= 0:
                 break
         self._guess_size(chunks)
