@@ -74,7 +74,7 @@ async def check(run: Run, group: str) -> None:
 async def bare(run: Run) -> None:
     """Take 500, decode and handle each, commit once a second and at the end, as Pythia does."""
     group, rest = new_group(), run.messages
-    consumer = AIOKafkaConsumer(
+    consumer: Any = AIOKafkaConsumer(
         TOPIC,
         bootstrap_servers=run.place["servers"],
         group_id=group,

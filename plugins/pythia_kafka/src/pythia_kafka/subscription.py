@@ -63,12 +63,13 @@ class Held:
         committed: the committed offset, or where the partition begins for us if there is none.
     """
 
-    __slots__ = ("assignment", "committed", "handed", "partition")
+    __slots__ = ("assignment", "committed", "handed", "partition", "singly")
 
     def __init__(self, partition: KafkaPartition, position: int, note: str | None = None) -> None:
         self.partition = partition
         self.handed = position
         self.committed = position
+        self.singly = False  # taken one by one, since something among what comes cannot be read
         self.assignment = Assignment(next(_assignments), position, note or None)
 
 
@@ -208,13 +209,19 @@ class KafkaSubscription(Subscription):
         for partition in self._in_turn(room):
             held = self._held[partition]
             try:
-                messages = await self._client.take(held.partition, min(room[partition], limit))
+                count = 1 if held.singly else min(room[partition], limit)
+                messages = await self._client.take(held.partition, count)
             except OffsetOutOfRangeError:
                 self._deferred = held.partition  # nothing is awaited while we have records in our hands
                 continue
-            except KafkaError as error:
-                self._fail(error)
-                break
+            except (
+                Exception
+            ) as error:  # of which the parser has many, and drops with each what it had read before
+                if held.singly:
+                    self._fail(SubscriptionLost(f"{partition} at offset {held.handed} or behind: {error}"))
+                    break
+                held.singly = True
+                continue
             position = self._client.position(held.partition)
             if position is None or position == held.handed:
                 continue
