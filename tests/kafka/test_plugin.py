@@ -1,7 +1,9 @@
 """What the plugin adds to Pythia, and that it costs nothing to list."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pythia_kafka
 from pythia_core import Sink, Source
@@ -35,3 +37,15 @@ def test_describing_a_source_does_not_load_the_client() -> None:
         "sys.exit('aiokafka' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_trap_is_shown_to_be_avoided() -> None:
+    """The table names a test for each trap, and every test that it names is there."""
+    table = (Path(__file__).parents[2] / "plugins/pythia_kafka/TRAPS.md").read_text()
+    rows = dict(re.findall(r"^\| ([KX]\d+) \|.*\| ([^|]*) \|$", table, re.MULTILINE))
+    assert list(rows) == [*(f"K{number}" for number in range(1, 24)), "X1", "X2", "X3", "X4"]
+    tests = "\n".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for trap, shown in rows.items():
+        assert re.findall(r"test_\w+", shown), trap
+    names = re.findall(r"`(test_\w+)`", table)
+    assert [name for name in names if f"def {name}(" not in tests] == []
