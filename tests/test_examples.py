@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.servers.kafka import KafkaServer
 from tests.servers.redis import RedisServer
 from tests.waiting import wait_until
 
@@ -100,6 +101,40 @@ def test_fan_out(redis_server: RedisServer, tmp_path: Path) -> None:
         wait_until(lambda: client.xlen("shipping") == 3, "three parcels are on their way")
         wait_until(lambda: client.xlen("billing") == 1, "one bill is written")
         wait_until(lambda: client.xpending("events", "fan-out")["pending"] == 0, "the event is settled")
+
+
+def test_pipeline(kafka_server: KafkaServer, tmp_path: Path) -> None:
+    """What is valid goes on with its key, the rest is a dead letter."""
+    for topic in ("raw-data", "validated-data"):
+        kafka_server.tool("org.apache.kafka.tools.TopicCommand", "--create", "--topic", topic)
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.address}
+    readings = '{"sensor": "s1", "celsius": 20}\n{"sensor": "s2", "celsius": 999}\n'
+    with running("pipeline.py", tmp_path, environ):
+        subprocess.run(
+            [PYTHIA, "send", "kafka", "topic=raw-data", "--key-field", "sensor"],
+            input=readings,
+            text=True,
+            check=True,
+            capture_output=True,
+            env={**os.environ, **environ},
+        )
+        consume = (
+            "org.apache.kafka.tools.consumer.ConsoleConsumer",
+            "--from-beginning",
+            "--max-messages",
+            "1",
+        )
+        with_key = ("--formatter-property", "print.key=true", "--timeout-ms", "30000")
+        valid = kafka_server.tool(*consume, *with_key, "--topic", "validated-data")
+        wait_until(lambda: "raw-data.dlq" in topics(kafka_server), "dead letters have a place", seconds=30)
+        dead = kafka_server.tool(*consume, *with_key, "--topic", "raw-data.dlq")
+    assert valid.split("\t") == ["s1", '{"sensor":"s1","celsius":20,"fahrenheit":68.0}\n']
+    assert dead.split("\t") == ["s2", '{"sensor": "s2", "celsius": 999}\n']
+
+
+def topics(server: KafkaServer) -> str:
+    """Return the names of all topics."""
+    return server.tool("org.apache.kafka.tools.TopicCommand", "--list")
 
 
 def test_retries(tmp_path: Path) -> None:

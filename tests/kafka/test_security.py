@@ -84,7 +84,7 @@ def certify(folder: Path) -> None:
                 "-days",
                 "2",
                 "-subj",
-                "/CN=localhost",
+                "/CN=broker",
             ),
             *(
                 "-addext",
@@ -101,7 +101,9 @@ def certify(folder: Path) -> None:
     (folder / "store.pem").write_text((folder / "key.pem").read_text() + (folder / "ca.pem").read_text())
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the client, about connections whose TLS it refused
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning"
+)  # of the client, about connections whose TLS it refused
 async def test_tls_is_verified(own_kafka: OwnKafka, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Authority and host name, always: the same broker by another name, or without its authority, is not spoken to."""
     certify(tmp_path)
