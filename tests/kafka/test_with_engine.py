@@ -252,7 +252,7 @@ async def test_dead_letters_go_to_their_natural_place(
         async with running(engine):
             await eventually(lambda: engine.stats.settled == 11, "all were settled")
     letters = await read(kafka_server.address, f"{topic}.dlq", 2)
-    assert sorted(letter.value for letter in letters) == [b'{"n": 3}', b"{"]
+    assert sorted(letter.value for letter in letters) == [b"{", b'{"n": 3}']
     headers = dict(letters[0].headers)
     assert (headers["pythia-source"], headers["pythia-partition"]) == (topic.encode(), f"{topic}-0".encode())
     assert sorted(done) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
