@@ -8,6 +8,7 @@ import pytest
 from pythia_core import ConfigError, Secret, Start
 from pythia_kafka import KafkaAdmin, KafkaConsumer, KafkaProducer
 from pythia_kafka.options import KafkaOptions
+from pythia_kafka.strategies import assignor
 from pythia_kafka.subscription import _options
 
 CANARY = "hunter2"
@@ -115,6 +116,13 @@ def test_the_client_gets_what_keeps_the_group_together() -> None:
     assert options["request_timeout_ms"] == 70_000
     assert options["isolation_level"] == "read_committed"
     assert (options["max_partition_fetch_bytes"], options["fetch_max_bytes"]) == (1 << 20, 16 << 20)
+
+
+def test_members_of_one_process_know_nothing_of_each_other() -> None:
+    """The client's sticky strategy keeps what a member had in its class, which all members would share."""
+    first, second = assignor("sticky"), assignor("sticky")
+    first.member_assignment = ["orders-0"]
+    assert second.member_assignment is None
 
 
 def test_a_drain_fits_into_a_rebalance() -> None:

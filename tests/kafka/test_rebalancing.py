@@ -136,6 +136,24 @@ async def test_a_member_that_was_put_out_loses_its_partitions(
     assert await committed(kafka_server.address, f"{topic}-workers") == {}
 
 
+async def test_an_empty_group_takes_nothing_from_a_member_that_left(
+    members: Members, make_topic: MakeTopic, publisher: Publisher, kafka_server: KafkaServer
+) -> None:
+    """Of an empty group Kafka takes any offset under the generation -1, also an older one: it is not even asked."""
+    topic = await make_topic()
+    await publisher.publish(topic, 10)
+    member = await members(topic)
+    await member.receive(10)
+    await member.commit(9)
+    (partition,) = member.owner.assignments
+    member.subscription._held[partition].committed = 0
+    late = Settlement(partition, member.owner.assignments[partition].id, through=3)
+    await member.subscription._client._consumer._coordinator._maybe_leave_group()
+    (refused,) = await member.settle(late)
+    assert refused.positions is None
+    assert await committed(kafka_server.address, f"{topic}-workers") == {0: (9, "")}
+
+
 async def test_a_fetch_never_waits_for_a_rebalance(
     members: Members, make_topic: MakeTopic, publisher: Publisher
 ) -> None:
@@ -156,14 +174,17 @@ async def test_a_fetch_never_waits_for_a_rebalance(
     first.owner.drained.set()
 
 
-async def test_closing_does_not_wait_for_a_drain(kafka_server: KafkaServer, make_topic: MakeTopic) -> None:
+async def test_closing_does_not_wait_for_a_drain(
+    kafka_server: KafkaServer, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client's stop waits for our listener, which waits for the owner: a stop in a rebalance would never end."""
+    monkeypatch.setattr("pythia_kafka.client.LEAVE_SECONDS", 60.0)
     topic = await make_topic()
-    async with Member.join(topic, bootstrap_servers=kafka_server.address) as first:
+    async with Member.join(topic, bootstrap_servers=kafka_server.address, rebalance_timeout=60.0) as first:
         first.owner.drained = anyio.Event()
         async with Member.join(topic, bootstrap_servers=kafka_server.address, assigned=False):
             await first.owner.draining.wait()
-            with anyio.fail_after(4):
+            with anyio.fail_after(10):
                 await first.subscription.aclose()
 
 
