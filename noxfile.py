@@ -116,6 +116,13 @@ def chaos(session: nox.Session) -> None:
     session.run("python", "-m", "tests.chaos", *session.posargs)
 
 
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Take out the lines that keep guarantees, one at a time, and see a test fail; `-- WORD` chooses some."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
 @nox.session(venv_backend="none", default=False)
 def dev(session: nox.Session) -> None:
     """Install all of it, editable and with the tools, into the environment that runs nox."""

@@ -88,6 +88,7 @@ async def test_a_stop_does_not_wait_for_parked_messages() -> None:
         await bench.until(lambda: bench.parked, "it is parked")
         bench.engine.stop()
         await bench.ended(seconds=5)
+        assert bench.engine.stats.released == 1
 
 
 async def test_outputs_are_confirmed_before_a_stop_ends() -> None:
