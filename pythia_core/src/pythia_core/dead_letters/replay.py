@@ -32,7 +32,7 @@ from pythia_core.dead_letters.reading import KEPT, DeadLetter, Selection, origin
 from pythia_core.engine.dead_letters import key_text
 from pythia_core.engine.engine import Engine
 from pythia_core.errors import ConfigError, Retry, WriteError
-from pythia_core.settings import Limits, Settings
+from pythia_core.settings import BrakePolicy, Limits, Settings
 
 __all__ = ["Replay", "Report", "give_back"]
 
@@ -57,6 +57,7 @@ SETTINGS = Settings(
     order="none",  # one at a time in the order of arrival; by key, one letter that stays would hold up its key
     drain_timeout=10.0,
     limits=Limits(messages=1 << 30, bytes=1 << 30, message_bytes=1 << 40, span=1 << 30),
+    brake=BrakePolicy(share=1),  # off: letters that stay are parked by a failure, and there may be hundreds
 )
 
 
