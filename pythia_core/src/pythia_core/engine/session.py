@@ -137,8 +137,10 @@ class Session:
                     await self._drain(subscription)
             finally:
                 self.lost(list(self.ledgers))
-                await self._close()
-                shield.cancel()
+                try:
+                    await self._close()
+                finally:
+                    shield.cancel()
 
     async def _client(self, shield: anyio.CancelScope) -> None:
         """Run the two tasks that use the subscription."""
