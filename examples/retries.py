@@ -32,7 +32,7 @@ class Payments(Worker[Payment]):
 
 class DeadLetters(Worker[Payment]):
     source = MemoryConsumer("payments.dlq")
-    config = WorkerConfig(dead_letter=None)  # there is no place beyond this one: what fails here stops its partition
+    config = WorkerConfig(dead_letter=None)  # there is no place beyond this one
 
     async def process(self, message: Message[Payment]) -> None:
         number = message.body["number"]
