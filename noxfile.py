@@ -21,6 +21,7 @@ BROKERS = {
     "redis-server": ["redis-server"],
     "java": ["default-jre-headless"],
     "mvn": ["maven"],  # brings Kafka's jars
+    "rabbitmq-server": ["rabbitmq-server"],  # may start a node of the system's, with which ours share nothing
 }
 
 # Wheels that hold a server's program, so that other versions than the system's need none of its packages.

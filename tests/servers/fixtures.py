@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from tests.servers.kafka import KafkaServer, cluster
+from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import MissingBroker, Server
 
@@ -20,6 +21,7 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 MARKERS = {
     **dict.fromkeys(("redis_server", "own_redis"), "redis"),
     **dict.fromkeys(("kafka_server", "own_kafka", "kafka_cluster"), "kafka"),
+    **dict.fromkeys(("rabbitmq_server", "own_rabbitmq"), "rabbitmq"),
 }
 """Fixture -> the marker that every test taking it gets."""
 
@@ -92,6 +94,31 @@ def kafka_cluster(request: pytest.FixtureRequest) -> Iterator[Sequence[KafkaServ
         except MissingBroker as error:
             give_up(error, request.config)
         yield nodes
+
+
+class OwnRabbit(Protocol):
+    """What the fixture `own_rabbitmq` hands out."""
+
+    def __call__(self, *, config: Mapping[str, str] = ..., management: bool = False) -> RabbitServer:
+        """Start a server that ends with the test."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(request: pytest.FixtureRequest) -> Iterator[RabbitServer]:
+    """The run's RabbitMQ, not to be paused, stopped or killed. It is never emptied: queues have names of their own."""
+    server = RabbitServer()
+    start(server, request.config)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_rabbitmq(request: pytest.FixtureRequest) -> Iterator[OwnRabbit]:
+    """A factory of RabbitMQ nodes that belong to the test, which may kill them, and end with it."""
+    factory = Factory(RabbitServer, request.config)
+    yield factory
+    factory.close()
 
 
 @attrs.define(eq=False)
