@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.servers.kafka import KafkaServer
+from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.waiting import wait_until
 
@@ -60,14 +61,19 @@ def running(name: str, tmp_path: Path, environ: Mapping[str, str]) -> Iterator[R
 
 
 def send(stream: str, *lines: str, url: str) -> None:
-    """Send lines by the command."""
+    """Send lines to a stream by the command."""
+    command("send", "redis", f"stream={stream}", lines=lines, environ={"REDIS_URL": url})
+
+
+def command(*arguments: str, lines: Sequence[str] = (), environ: Mapping[str, str]) -> None:
+    """Run the command."""
     subprocess.run(
-        [PYTHIA, "send", "redis", f"stream={stream}"],
+        [PYTHIA, *arguments],
         input="\n".join(lines),
         text=True,
         check=True,
         capture_output=True,
-        env={**os.environ, "REDIS_URL": url},
+        env={**os.environ, **environ},
     )
 
 
@@ -135,6 +141,23 @@ def test_pipeline(kafka_server: KafkaServer, tmp_path: Path) -> None:
 def topics(server: KafkaServer) -> str:
     """Return the names of all topics."""
     return server.tool("org.apache.kafka.tools.TopicCommand", "--list")
+
+
+def test_tasks(rabbitmq_server: RabbitServer, tmp_path: Path) -> None:
+    """Each task has one result, and nothing is left in the queue."""
+    environ = {"RABBITMQ_URL": rabbitmq_server.url}
+
+    def depths() -> dict[str, str]:
+        rows = rabbitmq_server.ctl("list_queues", "name", "messages").splitlines()
+        return dict(tuple(row.split()) for row in rows if row.count("\t") == 1)
+
+    with running("tasks.py", tmp_path, environ):
+        wait_until(lambda: {"tasks", "results"} <= depths().keys(), "the queues were made", seconds=30)
+        command(
+            "send", "rabbitmq", "queue=tasks", lines=[f'{{"id": {n}}}' for n in range(50)], environ=environ
+        )
+        wait_until(lambda: depths()["results"] == "50", "all results were written", seconds=30)
+    assert depths()["tasks"] == "0"
 
 
 def test_retries(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The RabbitMQ plugin, on real nodes."""
