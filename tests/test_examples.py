@@ -149,7 +149,7 @@ def test_tasks(rabbitmq_server: RabbitServer, tmp_path: Path) -> None:
 
     def depths() -> dict[str, str]:
         rows = rabbitmq_server.ctl("list_queues", "name", "messages").splitlines()
-        return dict(tuple(row.split()) for row in rows if row.count("\t") == 1)
+        return dict(row.split("\t") for row in rows if row.count("\t") == 1)
 
     with running("tasks.py", tmp_path, environ):
         wait_until(lambda: {"tasks", "results"} <= depths().keys(), "the queues were made", seconds=30)

@@ -44,7 +44,7 @@ def test_every_trap_is_shown_to_be_avoided() -> None:
     text = (Path(__file__).parents[2] / "plugins/pythia_rabbitmq/README.md").read_text()
     traps = dict(re.findall(r"^\| ([RX]\d+) \|.*\| ([^|]*) \|$", text, re.MULTILINE))
     assert list(traps) == [*(f"R{number}" for number in range(1, 21)), "X5", "X6", "X7", "X8"]
-    assert all("test_" in tests for tests in traps.values())
+    assert all("test_" in tests or tests.startswith("not by a test") for tests in traps.values())
     files = [*Path(__file__).parent.glob("test_*.py")]
     there = {path.stem for path in files}.union(
         *(re.findall(r"def (test_\w+)", p.read_text()) for p in files)

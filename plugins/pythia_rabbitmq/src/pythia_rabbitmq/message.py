@@ -40,7 +40,7 @@ class RabbitMQMessage(Message[Any]):
         # Not super().__init__: every name set here costs.
         self._delivery = delivery
         self._properties = properties
-        self.position = delivery.delivery_tag
+        self.position: Any = delivery.delivery_tag
         self.raw = raw
         self.size = len(raw)
         self._body = UNDECODED
