@@ -224,9 +224,15 @@ class HandEngine:
         else:
             self.pool = HandPool(*common, **named)
         engine.pool = self.pool
-        engine.work = Work(
-            engine.scheduler, self.pool, engine.publisher, engine.parking, engine.disposition, engine.clock
+        parts = (
+            engine.scheduler,
+            self.pool,
+            engine.publisher,
+            engine.parking,
+            engine.disposition,
+            engine.line,
         )
+        engine.work = Work(*parts, engine.clock)
         self.pool.begin()
         self.session = engine._session = Session(engine)
         self.session._subscription = HandSubscription()

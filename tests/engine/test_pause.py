@@ -120,6 +120,33 @@ async def test_what_fails_alone_fails_like_any_other(batch: bool) -> None:
         assert [letter.value for letter in bench.dead] == [b"bad"]
 
 
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_handler_that_ignores_its_cancellation_is_not_waited_for(batch: bool) -> None:
+    """It may never end; else the brake and suspects would be held up for ever."""
+    gate, began = anyio.Event(), list[bytes]()
+
+    async def handler(messages: Any) -> None:
+        message = messages[0] if isinstance(messages, list) else messages
+        began.append(message.raw)
+        if message.raw == b"first":
+            with anyio.CancelScope(shield=True):
+                await gate.wait()
+
+    async with running(handler, b"first", batch=batch, handler_timeout=0.1) as bench:
+        await bench.until(lambda: began, "one runs")
+        pool = bench.engine.pool
+        pool.pause()
+        bench.send(b"1")
+        await bench.until(lambda: bench.engine.scheduler.ready, "the other waits")
+        await bench.until(lambda: not pool.at_work, "the first was cancelled")
+        with anyio.fail_after(5):
+            assert await pool.run_alone(ready(bench, b"1"))
+        assert pool.running
+        assert not bench.engine.work.anything_at_work()
+        gate.set()
+        pool.resume()
+
+
 async def test_what_is_gone_is_not_run_alone() -> None:
     """Its partition may be lost while it waits for the others to end."""
     handler = Busy()

@@ -15,6 +15,7 @@ import pytest
 from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
 from pythia_core.contracts import SUSPECT_AFTER, Capabilities, Chunk, Message
 from pythia_core.engine.engine import Engine
+from pythia_core.engine.notes import read
 from pythia_core.errors import Retry
 from pythia_core.settings import Settings
 from tests.engine.bench import Seen, make, running
@@ -296,3 +297,205 @@ async def test_a_lost_subscription_ends_the_turn_alone() -> None:
         gates.extend(gates[1:] * 5)
         await bench.until_settled(3)
         assert bench.engine.health().reasons == ()
+
+
+# -- sources that commit positions, with a note beside them ----------------------------------------------------------
+
+LOG: dict[str, Any] = {"ack": "cumulative", "notes": True}
+
+
+@pytest.mark.parametrize("order", ["none", "key"])
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_killer_among_a_hundred_of_a_log(order: Any, batch: bool) -> None:
+    """V1 to V3: three assignments make suspects, three deaths alone a dead letter; no neighbour ever is one."""
+    bodies = [b"%d" % n for n in range(100)]
+    world = World(*bodies[:50], b"kill", *bodies[50:], order=order, batch=batch, batch_timeout=0.01, **LOG)
+    await world.last(101, SUSPECT_AFTER + 4)
+    assert world.dead == [b"kill"]
+    assert world.deaths == SUSPECT_AFTER + 3
+    assert world.beside[SUSPECT_AFTER:] == [{b"kill"}] * 3
+    (letter,) = world.broker.dead_letters("orders")
+    assert letter.headers["pythia-error"] == "pythia_core.engine.outcomes.Crashed"
+    assert "3 times while it ran alone" in str(letter.headers["pythia-error-message"])
+    assert set(world.started) == {*bodies, b"kill"}
+
+
+async def die(broker: MemoryBroker, times: int, **options: Any) -> None:
+    """Let processes begin on a log and die of something else, so often, each after its note was written."""
+
+    async def hang(message: Message[Any]) -> None:
+        await anyio.sleep_forever()
+
+    for _ in range(times):
+        before = broker.note("orders") if broker.topic("orders").groups else None
+        engine = make(broker, hang, dead_letter=None, **LOG, **options)
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run)
+            await eventually(lambda: engine.stats.received, "it has all")  # noqa: B023
+            await eventually(lambda: broker.note("orders") != before, "its note is written")  # noqa: B023
+            group.cancel_scope.cancel()
+
+
+def log_of(*records: bytes | tuple[bytes, str]) -> MemoryBroker:
+    """Return a broker with these bodies, some of them with a key."""
+    broker = MemoryBroker()
+    for record in records:
+        body, key = (record, None) if isinstance(record, bytes) else record
+        broker.publish("orders", body, key=key)
+    return broker
+
+
+class Alone(Seen):
+    """A handler that says how many ran at once, and what the note then said."""
+
+    def __init__(self, broker: MemoryBroker, script: Any = None) -> None:
+        super().__init__(script)
+        self.broker, self.now, self.most = broker, 0, 0
+        self.solos: list[tuple[int, int] | None] = []
+
+    async def __call__(self, message: Message[Any]) -> object:
+        """Look, then do what the script says."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        note = read(self.broker.note("orders"), self.broker.committed("orders"))
+        self.solos.append(None if note is None else note.solo)
+        try:
+            await anyio.lowlevel.checkpoint()
+            return await super().__call__(message)
+        finally:
+            self.now -= 1
+
+
+async def test_three_ordinary_crashes_punish_nobody() -> None:
+    """V2, V5: each runs alone, once, named by the broker's note; then all goes on side by side."""
+    bodies = [b"%d" % n for n in range(30)]
+    broker, gate = log_of(*bodies), anyio.Event()
+    await die(broker, SUSPECT_AFTER)
+    handler = Alone(
+        broker, lambda message: gate.wait() if message.raw == b"new" else anyio.lowlevel.checkpoint()
+    )
+    async with running(handler, broker=broker, **LOG) as bench:
+        await bench.until_settled(30)
+        assert handler == bodies
+        assert handler.most == 1
+        assert handler.solos == [(n, 1) for n in range(30)]
+        (ledger,) = bench.engine.ledgers
+        await bench.until(lambda: not ledger.suspicious, "it is suspicious no more")
+        bench.send(*[b"new"] * 20)
+        await bench.until(lambda: handler.now == 20, "new ones run side by side")
+        assert bench.engine.health().reasons == ()
+        gate.set()
+        await bench.until_settled(50)
+        assert bench.dead == []
+
+
+async def test_two_crashes_make_no_suspects() -> None:
+    """V5: nothing is slowed down before the third."""
+    broker, gate = log_of(b"1", b"2", b"3"), anyio.Event()
+    await die(broker, SUSPECT_AFTER - 1)
+    handler = Alone(broker, lambda message: gate.wait())
+    async with running(handler, broker=broker, **LOG) as bench:
+        await bench.until(lambda: handler.now == 3, "they run side by side")
+        gate.set()
+        await bench.until_settled(3)
+
+
+async def test_what_lies_beyond_the_range_waits_and_then_runs_as_ever() -> None:
+    """V1, V5: it keeps its place behind those of its key, and runs beside others."""
+    broker, gate = log_of(*[(b"%d" % n, f"k{n % 4}") for n in range(8)]), anyio.Event()
+    await die(broker, SUSPECT_AFTER, span=4)
+
+    async def script(message: Message[Any]) -> None:
+        if message.position >= 4:
+            await gate.wait()
+
+    handler = Alone(broker, script)
+    async with running(handler, broker=broker, span=4, **LOG) as bench:
+        await bench.until(lambda: handler.now == 4, "those beyond run side by side")
+        assert handler[:4] == [b"0", b"1", b"2", b"3"]
+        gate.set()
+        await bench.until_settled(8)
+
+
+async def test_a_suspect_that_fails_holds_up_its_key_only() -> None:
+    """V1, V4: it is parked as ever, others go on, and what comes later of its key stays behind it."""
+    broker = log_of((b"bad", "a"), (b"a2", "a"), (b"b1", "b"), (b"a3", "a"))
+    await die(broker, SUSPECT_AFTER)
+
+    async def script(message: Message[Any]) -> None:
+        if message.raw == b"bad" and message.attempt == 1:
+            raise Retry(0.2)
+
+    handler = Alone(broker, script)
+    async with running(handler, broker=broker, **LOG) as bench:
+        await bench.until_settled(4)
+        assert handler == [b"bad", b"b1", b"bad", b"a2", b"a3"]
+        assert bench.dead == []
+        await bench.until(lambda: not bench.engine.health().reasons, "all goes on")
+
+
+async def test_what_a_note_says_is_done_is_not_run_again_alone() -> None:
+    """V1: of a suspicious range only what is open runs."""
+    broker = log_of(b"0", b"1", b"2")
+
+    async def park_one(message: Message[Any]) -> None:
+        if message.raw == b"1":
+            raise Retry(3600)
+
+    async with running(Seen(park_one), broker=broker, **LOG) as bench:
+        await bench.until_settled(1)
+        await bench.until(lambda: (note := read(broker.note("orders"), 1)) and any(note.done), "2 is noted")
+        (ledger,) = bench.engine.ledgers  # a process that is killed: nothing is written in good order
+        bench.engine.session.lost([ledger.partition])  # type: ignore[union-attr]
+    await die(broker, SUSPECT_AFTER - 1)
+    handler = Alone(broker)
+    async with running(handler, broker=broker, **LOG) as bench:
+        await bench.until_settled(3)
+        assert handler == [b"1"]
+        assert handler.solos == [(1, 1)]
+
+
+async def test_a_stop_in_the_middle_counts_nothing() -> None:
+    """V2: what runs is waited for, what waits is given back, and a stop in good order makes nobody a suspect."""
+    broker, gate = log_of(b"1", b"2", b"3"), anyio.Event()
+    await die(broker, SUSPECT_AFTER)
+    handler = Alone(broker, lambda message: gate.wait())
+    async with running(handler, broker=broker, **LOG) as bench:
+        await bench.until(lambda: handler.now, "one runs")
+        bench.engine.stop()
+        await anyio.wait_all_tasks_blocked()
+        assert len(bench.engine.line.take(bench.engine.session.ledgers.values())) == 0  # type: ignore[union-attr]
+        gate.set()
+        await bench.ended()
+        assert handler == [b"1"]
+        assert bench.settled == [b"1"]
+    assert broker.note("orders") is None
+
+
+async def test_a_stop_that_cuts_a_suspect_off_is_no_crash_of_it() -> None:
+    """A5: the last note names what it named before."""
+    broker = log_of(b"1", b"2")
+    await die(broker, SUSPECT_AFTER)
+    handler = Alone(broker, lambda message: anyio.sleep_forever())
+    async with running(handler, broker=broker, drain_timeout=0.2, **LOG) as bench:
+        await bench.until(lambda: handler.now, "one runs")
+        assert handler.solos == [(0, 1)]
+        bench.engine.stop()
+        await bench.ended()
+    assert broker.note("orders") is None
+
+
+async def test_a_lost_partition_leaves_the_line() -> None:
+    """Nothing of it is run any more, and the others go on; what comes with the next assignment runs alone again."""
+    broker, gate = log_of(b"1", b"2"), anyio.Event()
+    await die(broker, SUSPECT_AFTER)
+    handler = Alone(broker, lambda message: gate.wait())
+    async with running(handler, broker=broker, **LOG) as bench:
+        await bench.until(lambda: handler.now, "one runs")
+        broker.fail_next("fetch")
+        await bench.until(lambda: bench.engine.stats.subscriptions == 2, "it has subscribed anew")
+        gate.set()
+        await bench.until_settled(2)
+        assert handler.most == 1
+        assert bench.dead == []
+        await bench.until(lambda: not bench.engine.health().reasons, "all goes on")

@@ -45,7 +45,7 @@ class Admission:
         self._intake.admitted(ledger)
         bound, singly = (
             engine.settings.limits.message_bytes,
-            ledger.partly_done or engine.suspects.among(messages),
+            ledger.partly_done or ledger.suspicious or engine.suspects.among(messages),
         )
         if max(sizes) <= bound and not singly:
             engine.scheduler.admit(ledger, messages, first)
@@ -57,7 +57,9 @@ class Admission:
         bound = self._engine.settings.limits.message_bytes
         for number, message in self._not_done(ledger, messages, first):
             if message.size <= bound:
-                if not self._engine.suspects.take_in(ledger, message, number):
+                if ledger.suspicious:
+                    self._engine.line.take_in(ledger, message, number)
+                elif not self._engine.suspects.take_in(ledger, message, number):
                     self._engine.scheduler.admit(ledger, (message,), number)
                 continue
             message._ledger, message._sequence, message._lane = ledger, number, None

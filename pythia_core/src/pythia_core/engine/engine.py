@@ -37,6 +37,7 @@ from pythia_core.engine.brake import Brake
 from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health
 from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.line import Line
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool
 from pythia_core.engine.publisher import Publisher
@@ -201,8 +202,9 @@ class Engine:
         )
         self.pool = self._make_pool()
         self.suspects = Suspects(group, self)
+        self.line = Line(group, self)
         self.work = Work(
-            self.scheduler, self.pool, self.publisher, self.parking, self.disposition, self.clock
+            self.scheduler, self.pool, self.publisher, self.parking, self.disposition, self.line, self.clock
         )
 
     def _make_pool(self) -> Pool:

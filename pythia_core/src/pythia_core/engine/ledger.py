@@ -77,6 +77,7 @@ class Ledger(ABC):
         "sizes",
         "state",
         "stopped",
+        "suspicious",
     )
 
     def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
@@ -90,6 +91,7 @@ class Ledger(ABC):
         self.draining = False
         self.leaving = False  # it ends in good order, with its last settlement
         self.partly_done = False  # some of what was admitted last is done already
+        self.suspicious = False  # what comes next may have ended processes: it runs alone
         self.stopped: str | None = None  # why this partition may not go on, if so
 
     @property

@@ -11,6 +11,9 @@ Invariants:
   says, and 1 as soon as the position has moved. Only :attr:`Ledger.leaving`, the end in good order, writes 0.
 - A4. A settlement carries the note of its position. A note that has changed is settled though the position has not, and
   one that the broker may not have heard is settled again (L5).
+- A5. A position opened :data:`~pythia_core.contracts.source.SUSPECT_AFTER` times before, or beside which a message stands
+  that ran alone, makes the ledger suspicious. Every note names that message until it is done, or another runs alone; an
+  end in good order names the one that ran alone before: it was no crash.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 
 from pythia_core.contracts.message import Message, Partition, Position
 from pythia_core.contracts.settlement import Assignment
+from pythia_core.contracts.source import SUSPECT_AFTER
 from pythia_core.engine.ledger import DONE, IS_WORKED_OFF, OPEN, Decode
 from pythia_core.engine.notes import REACH, Note, read, write
 from pythia_core.engine.offset_ledger import OffsetLedger
@@ -31,16 +35,19 @@ class NotedLedger(OffsetLedger):
     """For sources that commit a position with a note.
 
     ``opened`` is how many assignments in a row, this one included, have begun at its position without an end in good
-    order. ``solo`` goes into every note as it is.
+    order. ``solo`` is a message that an earlier assignment ran alone, by its position, and how often that began without an
+    end; ``trying`` is the same for the one that runs alone now, or None.
     """
 
-    __slots__ = ("_attempts", "_earlier", "opened", "solo")
+    __slots__ = ("_attempts", "_earlier", "opened", "solo", "trying")
 
     def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
         super().__init__(partition, assignment, decode)
         earlier = read(assignment.note, assignment.position)
         self.opened = 1 + (earlier.opened if earlier else 0)
         self.solo = earlier.solo if earlier else None
+        self.trying: tuple[int, int] | None = None
+        self.suspicious = self.opened > SUSPECT_AFTER or self.solo is not None
         self._told = None if assignment.position is None else assignment.note
         self._earlier = earlier  # the note found, while messages that it speaks of may still come
         self._attempts: dict[int, int] = {}  # failed ones, by the number of a message
@@ -76,8 +83,16 @@ class NotedLedger(OffsetLedger):
     def _note(self, through: Position) -> str | None:
         moved = through != self.assignment.position
         opened = 0 if self.leaving else 1 if moved else self.opened
-        note = Note(through, self._done_beyond(through), self._attempts_beyond(), opened, self.solo)
+        done = self._done_beyond(through)
+        note = Note(through, done, self._attempts_beyond(), opened, self._solo_beyond(through, done))
         return None if note == Note(through) else write(note)
+
+    def _solo_beyond(self, through: int, done: bytes) -> tuple[int, int] | None:
+        """Return the message that runs alone, or did before, unless it is done."""
+        solo = self.solo if self.leaving else self.trying or self.solo
+        if solo is None or solo[0] < through or done[solo[0] - through : solo[0] - through + 1] == b"\1":
+            return None
+        return solo
 
     def _done_beyond(self, through: int) -> bytes:
         """Return one byte for each offset from the watermark on: 1 where it is done, 0 also where there is none."""

@@ -119,6 +119,11 @@ class Pool:
         return [slot for slot in self.slots if slot.message is not None]
 
     @property
+    def at_work(self) -> list[Slot]:
+        """The workers that have a message, but for those that were cancelled: such a handler may never end."""
+        return [slot for slot in self.running if slot.active]
+
+    @property
     def all_idle(self) -> bool:
         """True if no worker has a message and none is ready."""
         return len(self._sleepers) >= len(self.slots) and not self._scheduler.ready
@@ -187,7 +192,7 @@ class Pool:
         Returns:
             False if it was not ready any more when everything else had ended, as after a revoke.
         """
-        while self.running:  # noqa: ASYNC110 - see LOOK
+        while self.at_work:  # noqa: ASYNC110 - see LOOK
             await anyio.sleep(LOOK)
         if message not in self._scheduler.ready:
             return False

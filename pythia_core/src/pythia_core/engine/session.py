@@ -207,7 +207,10 @@ class Session:
     async def _fetch(self, limit: int) -> Sequence[Chunk]:
         assert self._subscription is not None
         wait = WAIT_LEFT_OUT if self.intake.left_out or self.intake.delay is not None else WAIT
-        return await self._subscription.fetch(self.intake.room, limit, self.intake.bytes(), wait)
+        chunks = await self._subscription.fetch(self.intake.room, limit, self.intake.bytes(), wait)
+        if not chunks:
+            self._engine.line.nothing_came(self.ledgers.values())
+        return chunks
 
     async def _look_in(self) -> Sequence[Chunk]:
         """Wait until something may be fetched again; then let the client raise what it has stored."""

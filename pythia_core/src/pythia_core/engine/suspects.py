@@ -10,7 +10,8 @@ Invariants:
 - U4. When no more suspects come all goes on as ever, whatever became of them.
 
 This is for sources that acknowledge each message and count deliveries; how they count is a part of their contract
-(:class:`~pythia_core.contracts.source.Capabilities`).
+(:class:`~pythia_core.contracts.source.Capabilities`). For those that commit positions with notes see
+:mod:`~pythia_core.engine.line`.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Suspects:
     async def _cleared(self, session: Session) -> bool:
         """Wait until nothing is at work and the broker knows of all that was done or given back."""
         engine = self._engine
-        while engine.work.started(session.ledgers.values()):  # noqa: ASYNC110 - nobody else waits for it
+        while engine.work.anything_at_work():  # noqa: ASYNC110 - nobody else waits for it
             await anyio.sleep(LOOK)
         until = engine.clock() + CONFIRM
         while session is engine._session and engine.clock() < until:

@@ -16,6 +16,7 @@ from pythia_core.contracts.settlement import Assignment
 from pythia_core.engine.disposition import Disposition
 from pythia_core.engine.health import State, Stuck
 from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.line import Line
 from pythia_core.engine.outcomes import Revoked
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool, Slot
@@ -36,6 +37,7 @@ class Work:
         publisher: those whose outputs are on their way.
         parking: those that wait for their next attempt.
         disposition: those that stopped their partition.
+        line: those that wait to be run alone.
         clock: monotonic seconds.
     """
 
@@ -46,6 +48,7 @@ class Work:
         publisher: Publisher,
         parking: Parking,
         disposition: Disposition,
+        line: Line,
         clock: Clock,
     ) -> None:
         self._scheduler = scheduler
@@ -53,6 +56,7 @@ class Work:
         self._publisher = publisher
         self._parking = parking
         self._disposition = disposition
+        self._line = line
         self._clock = clock
         self._seen: dict[
             int, tuple[float, State, Message[Any]]
@@ -65,6 +69,10 @@ class Work:
         publishing = [job.message for job in self._publisher.jobs]
         return [message for message in (*running, *publishing) if message._ledger in wanted]
 
+    def anything_at_work(self) -> bool:
+        """Tell whether a message runs, or is on its way to a sink, that has not been cancelled."""
+        return bool(self._pool.at_work or self._publisher.jobs)
+
     def nothing_runs(self) -> bool:
         """Tell whether all that is left in flight is parked or held."""
         return not (self._scheduler.ready or self._pool.running or self._publisher.jobs)
@@ -74,7 +82,8 @@ class Work:
         wanted = set(ledgers)
         parked = self._parking.take(lambda message: message._ledger in wanted)
         held = self._disposition.take_held(lambda message: message._ledger in wanted)
-        return self._scheduler.purge(wanted, parked + held, self.started(wanted))
+        in_line = self._line.take(wanted)
+        return self._scheduler.purge(wanted, parked + held + in_line, self.started(wanted))
 
     def abandon(self, ledger: Ledger) -> None:
         """Close a ledger; outputs not written yet are dropped, handlers at work become orphans."""
