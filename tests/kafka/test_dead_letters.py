@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pythia_core import Output, Start
 from pythia_core.dead_letters import DeadLetter, Place, Replay, Selection, look
 from pythia_kafka import KafkaConsumer
-from tests.kafka.driving import MakeTopic, committed, read
+from tests.kafka.driving import MakeTopic, Members, committed, read
 from tests.servers.kafka import KafkaServer
 
 
@@ -73,3 +73,16 @@ async def test_a_look_commits_nothing_and_a_replay_finds_every_letter(
     records = await read(kafka_server.address, topic, 30)
     assert [int(record.value) for record in records] == [*range(0, 30, 2), *range(1, 30, 2)]
     assert {tuple(record.headers) for record in records} == {(("h", b"1"),)}
+
+
+async def test_a_look_takes_no_partition_from_a_replay(
+    kafka_server: KafkaServer, make_topic: MakeTopic, members: Members
+) -> None:
+    """What looks is no member, so that the one that works keeps its partition."""
+    at = place(kafka_server.address, await make_topic())
+    await bury(at, 5)
+    worker = await members(at.reader.name, consumer_group="dead-letters")
+    letters: list[DeadLetter] = []
+    await look(at.reader, shown(letters))
+    assert [letter.error for letter in letters] == ["m.Even", "m.Odd"] * 2 + ["m.Even"]
+    assert worker.owner.told == ["assigned"]  # to let another in, the group would have taken it back

@@ -1,14 +1,17 @@
-"""How much a source's group has left, on a connection that is kept open."""
+"""How much a source's group has left, and what, on a connection that is kept open."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pythia_core import Backlog, Inspector
+from pythia_kafka.browsing import browse
 from pythia_kafka.lag import LagMeter
+from pythia_kafka.message import KafkaMessage
 from pythia_kafka.topics import NotThere
 
 if TYPE_CHECKING:
@@ -45,6 +48,21 @@ class KafkaInspector(Inspector):
             if "consumer group" in str(error):
                 return Backlog()  # what it is to read is decided when it is made
             raise
+
+    async def browse(self) -> AsyncGenerator[KafkaMessage]:
+        """Yield what lies behind the committed offsets, oldest first, without joining the group.
+
+        What was done out of turn, behind something that is not done, is shown too.
+
+        Raises:
+            NotThere: if a topic is not there.
+            KafkaError: if the cluster cannot be asked.
+        """
+        source = self._source
+        left = await self._meter.left(source.consumer_group or "", await self._names())
+        async with aclosing(browse(source.login(), source.isolation_level, left)) as messages:
+            async for message in messages:
+                yield message
 
     async def _names(self) -> Collection[str]:
         if self._source.whole_pattern is None:

@@ -78,6 +78,17 @@ class LagMeter:
             raise
         return _sum(left, oldest, time.time())
 
+    async def left(self, group: str, names: Collection[str]) -> dict[Partition, tuple[int, int]]:
+        """Return the next offset to read and the end, for each partition; all of it for a group that is not there.
+
+        Raises:
+            NotThere: if there is no such topic.
+            KafkaError: if the cluster cannot be asked.
+        """
+        with anyio.fail_after(SECONDS):
+            async with self._asking:
+                return await self._left(names, await self._when_coordinated(group, or_nothing=True))
+
     async def _when_coordinated(
         self, group: str, or_nothing: bool
     ) -> Mapping[TopicPartition, OffsetAndMetadata]:
