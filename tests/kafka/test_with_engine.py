@@ -130,6 +130,34 @@ async def test_a_stop_under_load_repeats_nothing(
     assert set(seen.values()) == {1}
 
 
+async def test_a_stop_with_a_parked_head_repeats_nothing(
+    kafka_server: KafkaServer, make_topic: MakeTopic, publisher: Publisher
+) -> None:
+    """The note beside the committed offset says what is done behind it, and how often the parked one was tried."""
+    topic = await make_topic(1)
+    await publisher.publish(topic, 100, partition=0, keys=100)
+    seen: Counter[int] = Counter()
+    attempts: list[int] = []
+
+    async def fail_the_first(message: Message[Any]) -> None:
+        if message.body["n"] == 0:
+            attempts.append(message.attempt)
+            if len(attempts) < 3:
+                raise ConnectionError("not now")
+        seen[message.body["n"]] += 1
+
+    patient = attrs.evolve(FAST, retry=RetryPolicy(attempts=9, base=1.0, cap=1.0))
+    first, second = (make_engine(kafka_server.address, topic, fail_the_first, patient) for _ in range(2))
+    async with running(first):
+        await eventually(lambda: len(seen) == 99 and len(attempts) >= 1, "all but the first were seen")
+    assert (await ends(kafka_server.address, topic))[0] == 0
+    async with running(second):
+        await eventually(lambda: len(seen) == 100, "the first was seen", seconds=20)
+    assert set(seen.values()) == {1}
+    assert attempts == [1, 2, 3]
+    assert (await ends(kafka_server.address, topic))[0] == 100
+
+
 async def test_members_that_come_and_go_under_load_repeat_nothing(
     kafka_server: KafkaServer, make_topic: MakeTopic
 ) -> None:
