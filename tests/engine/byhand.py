@@ -30,6 +30,7 @@ from pythia_core.contracts import (
 from pythia_core.engine.batches import BatchPool, Verdict
 from pythia_core.engine.engine import Engine
 from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.line import Line
 from pythia_core.engine.pool import Pool, Slot
 from pythia_core.engine.session import Session
 from pythia_core.engine.work import Work
@@ -176,6 +177,14 @@ class HandSubscription(Subscription):
         raise NotImplementedError
 
 
+class NoLine(Line):
+    """Lets suspects run like all others: by hand nothing runs alone."""
+
+    def take_in(self, ledger: Ledger, message: Message[Any], number: int) -> None:
+        """Queue a message."""
+        self._engine.scheduler.admit(ledger, (message,), number)
+
+
 class HandEngine:
     """An engine with one session and no event loop.
 
@@ -224,6 +233,7 @@ class HandEngine:
         else:
             self.pool = HandPool(*common, **named)
         engine.pool = self.pool
+        engine.line = NoLine(cast(TaskGroup, NoGroup()), engine)
         parts = (
             engine.scheduler,
             self.pool,

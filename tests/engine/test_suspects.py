@@ -13,9 +13,11 @@ import anyio
 import pytest
 
 from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
-from pythia_core.contracts import SUSPECT_AFTER, Capabilities, Chunk, Message
+from pythia_core.contracts import SUSPECT_AFTER, Assignment, Capabilities, Chunk, Message
 from pythia_core.engine.engine import Engine
-from pythia_core.engine.notes import read
+from pythia_core.engine.ledger import DONE
+from pythia_core.engine.noted_ledger import NotedLedger
+from pythia_core.engine.notes import Note, read, write
 from pythia_core.errors import Retry
 from pythia_core.settings import Settings
 from tests.engine.bench import Seen, make, running
@@ -499,3 +501,20 @@ async def test_a_lost_partition_leaves_the_line() -> None:
         assert handler.most == 1
         assert bench.dead == []
         await bench.until(lambda: not bench.engine.health().reasons, "all goes on")
+
+
+@pytest.mark.parametrize(("done", "named"), [((), (6, 2)), ((6,), None), ((5, 6), None), ((5,), (6, 2))])
+def test_a_note_names_a_suspect_until_it_is_done(done: Sequence[int], named: object) -> None:
+    """A5: before the position or beyond it, what is done made no crash, and makes no suspects any more."""
+    assignment = Assignment("a", 5, write(Note(5, opened=1, solo=(6, 2))))
+    ledger = NotedLedger(0, assignment, lambda message: message.raw)
+    messages = [Message[Any](b"", position=position) for position in (5, 6, 7)]
+    ledger.admit(messages, None, 0.0)
+    for number, message in enumerate(messages):
+        message._sequence = number
+        if message.position in done:
+            ledger.mark(message, DONE)
+    settlement = ledger.settlement()
+    assert settlement is not None
+    note = read(settlement.note, settlement.through)
+    assert (None if note is None else note.solo) == named
