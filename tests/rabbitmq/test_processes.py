@@ -1,0 +1,149 @@
+"""The guide's worker as three processes on one queue, through a broker that is killed and a stop; and its dead letters."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from tests.rabbitmq.driving import Client
+from tests.servers.fixtures import OwnRabbit
+from tests.servers.rabbitmq import RabbitServer
+from tests.waiting import eventually, wait_until
+
+PYTHIA = Path(sys.executable).with_name("pythia")
+
+WORKER = """
+import os
+
+import anyio
+
+from pythia import Reject, Worker
+from pythia.brokers.rabbitmq import RabbitMQConsumer
+
+
+# Multiple workers consuming from same queue
+class LoadBalancedWorker(Worker):
+    source = RabbitMQConsumer(
+        queue="tasks",
+        prefetch_count=10,  # Process 10 messages at once
+        auto_ack=False,  # Manual acknowledgment
+    )
+
+    async def process(self, message):
+        if message.body["n"] < 0 and not os.path.exists("mended"):
+            raise Reject("unlucky")
+        await anyio.sleep(0.02)
+        with open("seen", "ab", buffering=0) as file:
+            file.write(b"%d %d\\n" % (os.getpid(), message.body["n"]))
+"""
+
+
+def seen(folder: Path) -> list[tuple[int, int]]:
+    """Return process and number of everything that was processed."""
+    path = folder / "seen"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [(int(pid), int(number)) for pid, number in map(str.split, lines)]
+
+
+def numbers(folder: Path) -> set[int]:
+    """Return the numbers that were processed."""
+    return {number for _, number in seen(folder)}
+
+
+def run_worker(folder: Path, url: str, *options: str) -> "subprocess.Popen[bytes]":
+    """Start the worker by the command."""
+    (folder / "worker.py").write_text(WORKER)
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [PYTHIA, "run", "worker.py", *options],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "RABBITMQ_URL": url},
+        )
+
+
+@pytest.mark.slow
+async def test_three_processes_share_a_queue_and_survive_its_broker(
+    own_rabbitmq: OwnRabbit, tmp_path: Path
+) -> None:
+    """None of them restarts, nothing is lost, and a stop gives back what has not started, worked on by nobody."""
+    server = await anyio.to_thread.run_sync(own_rabbitmq)
+    process = run_worker(tmp_path, server.url, "-n", "3")
+    try:
+        await anyio.to_thread.run_sync(
+            wait_until, lambda: "tasks" in server.ctl("list_queues", "name"), "the queue was made"
+        )
+        # A quorum queue that is killed within 3 s of its making is not known to RabbitMQ 3.10 afterwards.
+        await anyio.to_thread.run_sync(server.restart)
+        async with Client.connected(server.url) as client:
+            await client.publish("tasks", 4_000)
+        await eventually(lambda: len(numbers(tmp_path)) > 500, "it was under load", seconds=40)
+        server.kill()
+        await anyio.to_thread.run_sync(server.start)
+        before = len(seen(tmp_path))
+        await eventually(lambda: len(seen(tmp_path)) > before + 600, "it went on", seconds=60)
+        process.terminate()
+        assert await anyio.to_thread.run_sync(process.wait, 30) == 0, (tmp_path / "log").read_text()
+        async with Client.connected(server.url) as client:
+            left = [json.loads(message.body)["n"] for message in await client.drain("tasks")]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+    assert sorted({*numbers(tmp_path), *left}) == list(range(4_000))  # nothing lost
+    worked = Counter(pid for pid, _ in seen(tmp_path))
+    assert (
+        len(worked) == 3 and min(worked.values()) > sum(worked.values()) / 6
+    )  # shared, and nobody restarted
+    again = len(seen(tmp_path)) + len(left) - 4_000
+    assert again <= 2 * 3 * 10  # of what was out when its broker was killed: the prefetches
+
+
+def test_dead_letters_are_listed_and_replayed(rabbitmq_server: RabbitServer, tmp_path: Path) -> None:
+    """By the command, from the queue's natural place; listing takes none."""
+    environ = {**os.environ, "RABBITMQ_URL": rabbitmq_server.url_for("letters")}
+    rabbitmq_server.ctl("add_vhost", "letters")
+    rabbitmq_server.ctl("set_permissions", "-p", "letters", "guest", ".*", ".*", ".*")
+
+    def command(*arguments: str, input: str = "") -> str:
+        done = subprocess.run(
+            [PYTHIA, *arguments],
+            cwd=tmp_path,
+            input=input,
+            text=True,
+            capture_output=True,
+            check=False,
+            env=environ,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def depths() -> dict[str, str]:
+        rows = rabbitmq_server.ctl("list_queues", "-p", "letters", "name", "messages").splitlines()
+        return dict(row.split("\t") for row in rows if row.count("\t") == 1)
+
+    process = run_worker(tmp_path, rabbitmq_server.url_for("letters"))
+    try:
+        wait_until(lambda: "tasks" in depths(), "the queue was made", seconds=30)
+        command("send", "rabbitmq", "queue=tasks", input='{"n": -1}\n{"n": 1}\n{"n": -2}\n')
+        wait_until(lambda: depths().get("tasks.dlq") == "2", "both were dead letters", seconds=20)
+        for _ in range(2):
+            assert command("dead-letters", "list", "worker.py").count("unlucky") >= 2
+        (tmp_path / "mended").touch()
+        command("dead-letters", "replay", "worker.py")
+        wait_until(lambda: numbers(tmp_path) == {1, -1, -2}, "they were processed", seconds=20)
+        wait_until(lambda: depths()["tasks.dlq"] == "0", "they were taken", seconds=20)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
