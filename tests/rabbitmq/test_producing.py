@@ -66,6 +66,29 @@ async def test_a_queue_that_is_full_refuses_by_index(
     assert all("earlier output of key 'k'" in str(result.error(index)) for index in range(taken + 1, 6))
 
 
+async def test_nothing_of_a_key_overtakes_what_came_back(
+    rabbitmq_server: RabbitServer, client: Client, queue: str
+) -> None:
+    """P2: though a queue would have taken it; other keys, and what has none, go on."""
+    await client.declare(queue)
+    exchange = await client.channel.declare_exchange(f"{queue}-x", "headers", auto_delete=True)
+    await (await client.channel.get_queue(queue)).bind(exchange, arguments={"taken": "yes"})
+    yes = {"taken": "yes"}
+    async with RabbitMQProducer(f"{queue}-x", routing_key="any", url=rabbitmq_server.url) as sink:
+        result = await sink.write(
+            [
+                Output(sink, b"0", key="k", headers=yes),
+                Output(sink, b"1", key="k"),
+                Output(sink, b"2", key="k", headers=yes),
+                Output(sink, b"3", key="other", headers=yes),
+                Output(sink, b"4", headers=yes),
+            ]
+        )
+    assert sorted(result.confirmed) == [0, 3, 4]
+    assert "earlier output of key 'k'" in str(result.error(2))
+    assert sorted(message.body for message in await client.drain(queue)) == [b"0", b"3", b"4"]
+
+
 async def test_what_cannot_be_written_ever_fails_alone(
     rabbitmq_server: RabbitServer, client: Client, queue: str
 ) -> None:
