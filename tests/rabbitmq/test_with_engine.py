@@ -60,10 +60,7 @@ async def test_connections_closed_by_the_server_under_load(
     assert sum(seen.values()) <= 3_000 + 3 * 200  # what was out: the prefetch
 
 
-@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-async def test_a_killed_broker_comes_back_under_load(
-    own_rabbitmq: OwnRabbit, queue: str, queue_type: str
-) -> None:
+async def test_a_killed_broker_comes_back_under_load(own_rabbitmq: OwnRabbit, queue: str) -> None:
     """Without a restart of the worker; what was confirmed to the publisher is processed, and it is not ready meanwhile."""
     server = await anyio.to_thread.run_sync(own_rabbitmq)
     seen: Counter[int] = Counter()
@@ -72,13 +69,9 @@ async def test_a_killed_broker_comes_back_under_load(
         await anyio.sleep(0.03)
         seen[message.body["n"]] += 1
 
-    engine = make_engine(server.url, queue, work, queue_type=queue_type)
+    engine = make_engine(server.url, queue, work)
     async with running(engine):
         await eventually(lambda: engine.health().ready, "it was ready", seconds=20)
-        if (
-            queue_type == "quorum"
-        ):  # killed within 3 s of its making it is not known to RabbitMQ 3.10 afterwards
-            await anyio.to_thread.run_sync(server.restart)
         async with Client.connected(server.url) as client:
             await client.publish(queue, 2_000)
         await eventually(lambda: len(seen) > 100, "it was under load")
