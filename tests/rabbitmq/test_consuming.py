@@ -77,9 +77,12 @@ async def test_a_stop_gives_back_what_was_not_handed_over(
     await client.wait_for_depth(queue, 18)
 
 
-async def test_auto_ack_keeps_the_prefetch(client: Client, members: Members, queue: str) -> None:
+async def test_auto_ack_keeps_the_prefetch(
+    client: Client, members: Members, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """X8: what is handed over does not come again, and no more is than the prefetch until some of it is done."""
     member = await members(queue, auto_ack=True, prefetch_count=10)
+    assert "at most once" in caplog.text
     await client.publish(queue, 100)
     assert len(await member.receive(10)) == 10
     assert await member.fetch() == []

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pythia.rabbitmq")
 
+if (_clients_log := logging.getLogger("aiormq")).level == logging.NOTSET:
+    _clients_log.setLevel(
+        logging.CRITICAL
+    )  # all that it reports, with tracebacks, is raised to us and reported once
+
 SECONDS: Final = 10.0  # for any question
 CONNECT_SECONDS: Final = 10.0  # for one host
 CLOSE_SECONDS: Final = 1.5

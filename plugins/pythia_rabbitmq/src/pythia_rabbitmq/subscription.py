@@ -84,6 +84,12 @@ class RabbitMQSubscription(Subscription):
             await self._consume(self._line)
         except (ConnectionLost, Mismatch, NotThere) as error:
             raise SubscriptionLost(str(error)) from None
+        if self._source.auto_ack and self._source.queue not in self._source.met:
+            log.warning(
+                "queue %s is consumed with auto_ack: at most once, and a crash loses up to %d messages",
+                self._source.queue,
+                self._source.window,
+            )
         self._source.met.add(self._source.queue)
         self._owner.assigned({PARTITION: self._assignment})
 
