@@ -36,7 +36,7 @@ class LoadBalancedWorker(Worker):
     async def process(self, message):
         if message.body["n"] < 0 and not os.path.exists("mended"):
             raise Reject("unlucky")
-        await anyio.sleep(0.02)
+        await anyio.sleep(0.2)
         with open("seen", "ab", buffering=0) as file:
             file.write(b"%d %d\\n" % (os.getpid(), message.body["n"]))
 """
@@ -83,7 +83,7 @@ async def test_three_processes_share_a_queue_and_survive_its_broker(
         await anyio.to_thread.run_sync(server.restart)
         async with Client.connected(server.url) as client:
             await client.publish("tasks", 4_000)
-        await eventually(lambda: len(numbers(tmp_path)) > 500, "it was under load", seconds=40)
+        await eventually(lambda: len(numbers(tmp_path)) > 150, "it was under load", seconds=40)
         server.kill()
         await anyio.to_thread.run_sync(server.start)
         before = len(seen(tmp_path))
