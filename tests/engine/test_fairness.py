@@ -145,9 +145,7 @@ def test_nobody_takes_anothers_share(
         limit = intake.limit()
         assert all(room >= share - int(share * 0.7) for room in intake.room.values())
         taken = min(count, limit, intake.room.get(ledger.partition, 0))
-        ledger.admit(
-            [Message[Any](b"x", partition=ledger.partition, position=n) for n in range(taken)], None, 0
-        )
+        ledger.admit([Message[Any](b"x", partition=ledger.partition, position=n) for n in range(taken)], None)
         stats.received += taken
         if taken:
             intake.admitted(ledger)

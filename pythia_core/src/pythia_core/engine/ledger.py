@@ -123,7 +123,7 @@ class Ledger(ABC):
         """Return what became of each message, one byte each, from ``base``; look at it before the next await."""
 
     @abstractmethod
-    def admit(self, messages: Sequence[Message[Any]], position: Position | None, now: float) -> int:
+    def admit(self, messages: Sequence[Message[Any]], position: Position | None) -> int:
         """Enter messages as open; return the number of the first. The caller numbers them."""
 
     @abstractmethod
@@ -146,8 +146,3 @@ class Ledger(ABC):
     @abstractmethod
     def clean(self) -> bool:
         """True if nothing is open and nothing waits to be settled."""
-
-    @property
-    @abstractmethod
-    def since(self) -> float | None:
-        """When the message that holds up a cumulative watermark was admitted, or None if none does."""

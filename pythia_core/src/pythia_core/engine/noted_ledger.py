@@ -52,8 +52,8 @@ class NotedLedger(OffsetLedger):
         self._earlier = earlier  # the note found, while messages that it speaks of may still come
         self._attempts: dict[int, int] = {}  # failed ones, by the number of a message
 
-    def admit(self, messages: Sequence[Message[Any]], position: Position | None, now: float) -> int:
-        first = super().admit(messages, position, now)
+    def admit(self, messages: Sequence[Message[Any]], position: Position | None) -> int:
+        first = super().admit(messages, position)
         self.partly_done = False
         if self._earlier is not None:
             self._restore(self._earlier, messages, first)

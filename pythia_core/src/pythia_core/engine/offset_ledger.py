@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ class OffsetLedger(Ledger):
     another without a gap, which is nearly always a single one.
     """
 
-    __slots__ = ("_admitted", "_low", "_offered", "_segments", "_settled", "_told", "committed", "end")
+    __slots__ = ("_low", "_offered", "_segments", "_settled", "_told", "committed", "end")
 
     def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
         super().__init__(partition, assignment, decode)
@@ -34,18 +33,16 @@ class OffsetLedger(Ledger):
         self._offered = 0  # the watermark when the last settlement was made
         self._settled = 0  # the watermark of the last settlement that the broker took
         self._segments: list[tuple[int, int]] = []
-        self._admitted: deque[tuple[int, float]] = deque()  # (number of a chunk's first message, when)
 
     def outcomes(self) -> bytearray:
         return self.state
 
-    def admit(self, messages: Sequence[Message[Any]], position: Position | None, now: float) -> int:
+    def admit(self, messages: Sequence[Message[Any]], position: Position | None) -> int:
         first = self.head
         if messages:
             self._extend_segments(messages, first)
             self.state += bytes(len(messages))
             self.sizes += map(SIZE, messages)
-            self._admitted.append((first, now))
         if position is not None:
             self.end = position
         elif messages:
@@ -110,8 +107,6 @@ class OffsetLedger(Ledger):
 
     def _compact(self) -> None:
         done = self._low - self.base
-        while len(self._admitted) > 1 and self._admitted[1][0] <= self._low:
-            self._admitted.popleft()
         if done < COMPACT or done < len(self.state) // 2:
             return
         del self.state[:done], self.sizes[:done]
@@ -125,12 +120,3 @@ class OffsetLedger(Ledger):
     @property
     def clean(self) -> bool:
         return self.watermark() == self.head and self._state() == (self.committed, self._told)
-
-    @property
-    def since(self) -> float | None:
-        low = self.watermark()
-        if low == self.head:
-            return None
-        while len(self._admitted) > 1 and self._admitted[1][0] <= low:
-            self._admitted.popleft()
-        return self._admitted[0][1]

@@ -223,12 +223,11 @@ class Session:
 
     def admit(self, chunks: Sequence[Chunk]) -> None:
         """Enter what a fetch brought: the one way into the engine."""
-        now = self._engine.clock()
         for chunk in chunks:
             ledger = self.ledgers.get(chunk.partition)
             if ledger is None or ledger.closed:
                 continue  # no longer ours: whoever has the partition now gets them
-            first = ledger.admit(chunk.messages, chunk.position, now)
+            first = ledger.admit(chunk.messages, chunk.position)
             self.committer.dirty.add(ledger)
             if self.draining or ledger.draining:
                 self._admission.turn_away(ledger, chunk, first)

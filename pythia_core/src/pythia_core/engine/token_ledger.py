@@ -51,7 +51,7 @@ class TokenLedger(Ledger):
     def outcomes(self) -> bytes:
         return bytes([each if isinstance(each, int) else OPEN for each in self.state])
 
-    def admit(self, messages: Sequence[Message[Any]], position: Position | None, now: float) -> int:
+    def admit(self, messages: Sequence[Message[Any]], position: Position | None) -> int:
         first = self.head
         self.state += messages
         self.sizes += map(SIZE, messages)
@@ -119,7 +119,3 @@ class TokenLedger(Ledger):
     @property
     def clean(self) -> bool:
         return self._gaps == len(self.state)
-
-    @property
-    def since(self) -> float | None:
-        return None  # nothing waits for an open message here
