@@ -274,6 +274,22 @@ async def test_an_assignment_says_at_once_that_it_has_opened_its_position() -> N
     assert (opened, left) == (Note(7, b"\0\1", {7: 3}, opened=3), Note(7, b"\0\1", {7: 3}))
 
 
+async def test_an_assignment_says_so_at_once_while_workers_are_busy() -> None:
+    """A3: no idle moment and no interval is waited for."""
+    source, seen = Scripted(NOTED, {0: Assignment("a", 0)}), Seen(lambda _: anyio.sleep_forever())
+    engine = Engine(source, seen, Settings(batch_timeout=60.0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.settlements, "it has said that it is there")
+        source.deliver(b"slow")
+        await eventually(lambda: seen, "a handler is at work")
+        source.owner.assigned({1: Assignment("b", 7)})
+        await eventually(lambda: len(source.settlements) > 1, "it has said so of the other one too")
+        engine.force()
+    told = source.settlements[1]
+    assert (told.partition, told.note) == (1, write(Note(7, opened=1)))
+
+
 async def test_the_count_begins_anew_when_the_position_moves() -> None:
     """A3: then whatever ended the processes before is behind it."""
     source = Scripted(NOTED, {0: Assignment("a", 0, write(Note(0, opened=2)))})
