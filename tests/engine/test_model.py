@@ -189,14 +189,18 @@ class Core(RuleBasedStateMachine):
         gone = {d.record.uid for d in self.known.values() if d.gone}
         return [r for r in self.log[partition] if not r.settled and r.uid not in out | gone]
 
-    @rule(partition=st.sampled_from(PARTITIONS), new=st.lists(st.tuples(KEYS, st.integers(0, 2)), max_size=5))
-    def fetch(self, partition: int, new: list[tuple[str | None, int]]) -> None:
-        """Messages come: those to be delivered again, and new ones, between whose positions there are gaps."""
+    @rule(
+        partition=st.sampled_from(PARTITIONS),
+        new=st.lists(st.tuples(KEYS, st.integers(0, 2)), max_size=5),
+        most=st.sampled_from([None, None, 1, 2]),
+    )
+    def fetch(self, partition: int, new: list[tuple[str | None, int]], most: int | None = None) -> None:
+        """Messages come, not always all: those to be delivered again, and new ones, with gaps between positions."""
         for key, gap in new:
             offset = self.end_of_log[partition] + gap
             self.log[partition].append(Record(next(self.uids), key, offset))
             self.end_of_log[partition] = offset + 1
-        self.deliver(partition, None)
+        self.deliver(partition, None, most)
 
     @rule(partition=st.sampled_from(PARTITIONS), gap=st.integers(1, 3))
     def move(self, partition: int, gap: int) -> None:
@@ -204,9 +208,9 @@ class Core(RuleBasedStateMachine):
         self.end_of_log[partition] += gap
         self.deliver(partition, self.end_of_log[partition])
 
-    def deliver(self, partition: int, position: int | None) -> None:
+    def deliver(self, partition: int, position: int | None, most: int | None = None) -> None:
         ledger = self.live(partition)
-        records = self.waiting(partition)
+        records = self.waiting(partition)[:most]
         messages = [
             Message[Any](
                 b"x" * (record.uid % 3),
@@ -322,12 +326,14 @@ class Core(RuleBasedStateMachine):
         self.hand.pool.go(data.draw(st.sampled_from(self.running())), error=error)
 
     @precondition(lambda self: self.engine.scheduler.ready or self.hand.pool.running)
-    @rule(count=st.integers(2, 8))
-    def work(self, count: int) -> None:
-        """Several handlers return, one after the other."""
+    @rule(count=st.integers(2, 8), first=st.booleans())
+    def work(self, count: int, first: bool = True) -> None:
+        """Several handlers return, one after the other: the first to begin first, or the last of all that may run."""
         for _ in range(count):
-            if self.hand.pool.running:
-                self.hand.pool.go(self.running()[0])
+            if not first and self.engine.scheduler.ready and self.hand.pool.sleeping:
+                self.wake()
+            elif self.hand.pool.running:
+                self.hand.pool.go(self.running()[0 if first else -1])
             elif self.engine.scheduler.ready:
                 self.wake()
 
@@ -824,6 +830,33 @@ def test_a_ledger_is_compacted_behind_its_watermark() -> None:
         check(core)
     ledger = core.live(0)
     assert ledger is not None and ledger.base > 0, "nothing was compacted"
+    core.teardown()
+
+
+def test_a_note_is_right_though_the_position_moved_within_a_run_of_offsets() -> None:
+    """A4: what is done is told by its distance from the position, not from where the offsets began without a gap."""
+    core = Core()
+    core.start("noted", "none", True)
+    core.fetch(0, [(None, 0)] * 4)
+    core.work(2)
+    core.settle(renew=False)
+    core.work(3, first=False)
+    core.settle(renew=False)
+    check(core)
+    core.teardown()
+
+
+def test_a_note_keeps_what_has_not_been_fetched_again_yet() -> None:
+    """A1: the first fetch of an assignment brings less than its note speaks of, and the next note says the rest."""
+    core = Core()
+    core.start("noted", "none", True)
+    core.fetch(0, [(None, 0)] * 4)
+    core.work(4, first=False)
+    core.settle(renew=False)
+    core.crash(executed=False)
+    core.fetch(0, [], most=1)
+    core.settle(renew=False)
+    check(core)
     core.teardown()
 
 
