@@ -161,26 +161,44 @@ class Batches(Core):
             loop = loop.cr_await
         return len(loop.cr_frame.f_locals["part"])
 
-    @precondition(lambda self: self.hand.pool.running)
+    def at_work(self, data: st.DataObject) -> Slot:
+        """Return a worker that has a batch; where all sleep, one wakes up, since few steps would else find any."""
+        if not self.hand.pool.running:
+            self.wake()
+        return data.draw(st.sampled_from(self.running()))
+
+    @precondition(lambda self: self.hand.pool.running or self.engine.scheduler.ready)
     @rule(data=st.data(), results=st.lists(st.sampled_from([None, b"output"]), min_size=SIZE, max_size=SIZE))
     def finish(self, data: st.DataObject, results: list[bytes | None]) -> None:
         """A handler returns, with a result for each message."""
-        slot = data.draw(st.sampled_from(self.running()))
+        slot = self.at_work(data)
         self.hand.pool.go(slot, results[: self.part(slot)])
 
-    @precondition(lambda self: self.hand.pool.running)
-    @rule(data=st.data(), errors=st.dictionaries(st.integers(0, SIZE - 1), st.sampled_from(FAILURES)))
+    @precondition(lambda self: self.hand.pool.running or self.engine.scheduler.ready)
+    @rule(
+        data=st.data(),
+        errors=st.dictionaries(st.integers(0, SIZE - 1), st.sampled_from(FAILURES), min_size=1, max_size=2),
+    )
     def fail(self, data: st.DataObject, errors: dict[int, Exception]) -> None:
         """A handler names those that failed."""
-        slot = data.draw(st.sampled_from(self.running()))
+        slot = self.at_work(data)
         size = self.part(slot)
         self.hand.pool.go(slot, error=BatchError({n: e for n, e in errors.items() if n < size}))
 
-    @precondition(lambda self: self.hand.pool.running)
+    @precondition(lambda self: self.hand.pool.running or self.engine.scheduler.ready)
     @rule(data=st.data())
     def fail_whole(self, data: st.DataObject) -> None:
         """A handler raises."""
-        self.hand.pool.go(data.draw(st.sampled_from(self.running())), error=ValueError())
+        self.hand.pool.go(self.at_work(data), error=ValueError())
+
+    @precondition(lambda self: self.hand.pool.running or self.engine.scheduler.ready)
+    @rule(data=st.data(), error=st.sampled_from(FAILURES[1:]))
+    def fail_half(self, data: st.DataObject, error: Exception) -> None:
+        """A handler raises, and the first half of what is then divided fails in one place."""
+        slot = self.at_work(data)
+        self.hand.pool.go(slot, error=ValueError())
+        if slot.message is not None:
+            self.hand.pool.go(slot, error=BatchError({0: error}))
 
     @precondition(lambda self: any(slot.active for slot in self.hand.pool.running))
     @rule(data=st.data())
