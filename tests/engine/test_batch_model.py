@@ -35,6 +35,7 @@ class Batches(Core):
         self.said: dict[
             Delivery, object
         ] = {}  # what the handler last said of a message at work: an error or a result
+        self.calls: list[list[Delivery]] = []  # what the handler was called with
         self.apart: set[Delivery] = set()  # was in a batch that ran too long
         self.batches: dict[Delivery, list[Delivery]] = {}  # the whole batch of each message at work
         super().start(ack, order, dead_letters)
@@ -57,6 +58,7 @@ class Batches(Core):
     async def handle_batch(self, messages: list[Message[Any]]) -> object:
         """Run as the handler: check what it is given, and note what it says."""
         part = [self.known[message] for message in messages]
+        self.calls.append(part)
         if part[0] in self.batches:
             self.check_again(part)
         else:
@@ -228,5 +230,54 @@ def test_what_an_overdue_worker_has_not_run_again_waits_for_another() -> None:
     first, second = core.known.values()
     assert (first.state, first.attempts) == ("parked", 1)
     assert (second.state, second.attempts) == ("queued", 0)
+    check(core)
+    core.teardown()
+
+
+def halved(order: str, keys: list[str | None]) -> tuple[Batches, Slot]:
+    """Return a model, and its worker that has the left half of a batch that failed as a whole."""
+    core = Batches()
+    core.start("individual", order, True)
+    core.fetch(0, [(key, 0) for key in keys])
+    core.wake()
+    (slot,) = core.running()
+    core.hand.pool.go(slot, error=ValueError())
+    assert [len(part) for part in core.calls] == [len(keys), len(keys) // 2]
+    return core, slot
+
+
+def test_what_is_refused_in_the_middle_of_a_split_is_not_run() -> None:
+    """B4: the right half is somebody else's when the left one has ended; nothing of it is handed to the handler."""
+    core, slot = halved("none", [None, None])
+    first, second = core.known.values()
+    second.gone = second.record.done = second.record.settled = True
+    core.settle(renew=True)
+    assert second.fenced
+    core.hand.pool.go(slot)
+    assert core.calls == [[first, second], [first]]
+    assert (first.state, second.state) == ("ended", "ended")
+    check(core)
+    core.teardown()
+
+
+def test_what_is_lost_in_the_middle_of_a_split_is_not_run() -> None:
+    """B4: a partition that is lost takes the right half with it."""
+    core, slot = halved("none", [None, None])
+    first, second = core.known.values()
+    core.lose(0)
+    core.hand.pool.go(slot)
+    assert core.calls == [[first, second], [first]]
+    check(core)
+    core.teardown()
+
+
+def test_what_the_left_half_voids_is_not_run() -> None:
+    """B3, B4: the first of a key fails in the left half; the second, in the right one, waits behind it instead."""
+    core, slot = halved("key", ["a", "b", "b", "c"])
+    a, first, second, c = core.known.values()
+    core.hand.pool.go(slot, error=BatchError({1: ValueError()}))
+    assert core.calls == [[a, first, second, c], [a, first], [c]]
+    core.hand.pool.go(slot)
+    assert (first.state, second.state) == ("parked", "queued")
     check(core)
     core.teardown()
