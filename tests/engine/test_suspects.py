@@ -509,7 +509,7 @@ def test_a_note_names_a_suspect_until_it_is_done(done: Sequence[int], named: obj
     assignment = Assignment("a", 5, write(Note(5, opened=1, solo=(6, 2))))
     ledger = NotedLedger(0, assignment, lambda message: message.raw)
     messages = [Message[Any](b"", position=position) for position in (5, 6, 7)]
-    ledger.admit(messages, None, 0.0)
+    ledger.admit(messages, None)
     for number, message in enumerate(messages):
         message._sequence = number
         if message.position in done:
