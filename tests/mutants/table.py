@@ -31,6 +31,7 @@ GUARANTEES: Final = (
     "committer",
     "revoke",
     "stop",
+    "cancellation",
     "health",
     "middleware and telemetry",
     "hot path",
@@ -292,6 +293,16 @@ MUTANTS: Final = (
         "        self._stats.retried += 1\n",
         "test_stop.py::test_a_failure_during_a_stop_is_given_back",
     ),
+    # -- cancellation --------------------------------------------------------------------------------------------
+    engine(
+        "cancellation",
+        "session",
+        "                    self._subscription = await self._source.subscribe(self)\n",
+        "                    made = await self._source.subscribe(self)\n"
+        "                    await anyio.sleep(0)\n"
+        "                    self._subscription = made\n",
+        "test_cancellation.py::test_a_run_cut_off_at_any_step_loses_nothing",
+    ),
     # -- health --------------------------------------------------------------------------------------------------
     engine(
         "health",
@@ -341,9 +352,16 @@ MUTANTS: Final = (
     engine(
         "batches",
         "batches",
-        "            if (rest := first + self._linger - self._clock()) <= 0:\n                return\n",
-        "            return\n",
-        "test_batches.py::test_a_batch_is_full_or_its_time_is_up",
+        "self.batch[index]._ledger.closed or self._is_void(index)",
+        "self._is_void(index)",
+        "test_batch_model.py::test_what_is_lost_in_the_middle_of_a_split_is_not_run",
+    ),
+    engine(
+        "batches",
+        "batches",
+        "self.batch[index]._ledger.closed or self._is_void(index)",
+        "self.batch[index]._ledger.closed",
+        "test_batch_model.py::test_what_the_left_half_voids_is_not_run",
     ),
     engine(
         "batches",
@@ -392,8 +410,8 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "admission",
-        "ledger.partly_done or engine.suspects.among(messages)",
-        "ledger.partly_done",
+        " or engine.suspects.among(messages)",
+        "",
         "test_suspects.py::test_a_killer_among_a_hundred",
     ),
     engine(
@@ -409,6 +427,34 @@ MUTANTS: Final = (
         "            self._engine.pool.pause()\n",
         "",
         "test_suspects.py::test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another",
+    ),
+    engine(
+        "a message that kills its process",
+        "noted_ledger",
+        "self.suspicious = self.opened > SUSPECT_AFTER or self.solo is not None",
+        "self.suspicious = False",
+        "test_suspects.py::test_a_killer_among_a_hundred_of_a_log",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "        if count >= SOLO_CRASHES:\n",
+        "        if False:\n",
+        "test_suspects.py::test_a_killer_among_a_hundred_of_a_log",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "        await self._confirmed(ledger)\n",
+        "",
+        "test_suspects.py::test_a_killer_among_a_hundred_of_a_log",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "            self._engine.pool.pause()\n",
+        "            pass\n",
+        "test_suspects.py::test_three_ordinary_crashes_punish_nobody",
     ),
     # -- notes ---------------------------------------------------------------------------------------------------
     engine(
@@ -438,6 +484,13 @@ MUTANTS: Final = (
         "        self.leave(ledgers)\n",
         "",
         "test_notes.py::test_a_note_that_is_stale_or_damaged_is_not_believed",
+    ),
+    engine(
+        "notes",
+        "session",
+        "                self.committer.soon()\n",
+        "                pass\n",
+        "test_notes.py::test_an_assignment_says_so_at_once_while_workers_are_busy",
     ),
     # -- hold ----------------------------------------------------------------------------------------------------
     engine(

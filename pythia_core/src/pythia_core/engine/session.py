@@ -93,7 +93,7 @@ class Session:
             Exception: what ended the subscription before that.
         """
         try:
-            self._subscription = await self._subscribe()
+            await self._subscribe()
             if self._subscription is not None:
                 self.subscribed = True
                 self._engine.stats.subscriptions += 1
@@ -105,9 +105,8 @@ class Session:
         if self._error is not None:
             raise self._error
 
-    async def _subscribe(self) -> Subscription | None:
-        """Subscribe; return None if the engine stops before that has succeeded."""
-        subscription = None
+    async def _subscribe(self) -> None:
+        """Subscribe, unless the engine stops before that has succeeded; what was made is ours to close from then on."""
         with anyio.move_on_after(SUBSCRIBE_DEADLINE) as deadline:
             async with anyio.create_task_group() as group:
 
@@ -117,15 +116,14 @@ class Session:
 
                 group.start_soon(give_up)
                 try:
-                    subscription = await self._source.subscribe(self)
+                    self._subscription = await self._source.subscribe(self)
                 except Exception as error:
                     self._error = error
                 group.cancel_scope.cancel()
-        if deadline.cancelled_caught:
+        if deadline.cancelled_caught and self._subscription is None:
             self._error = TimeoutError(
                 f"no subscription to {self._source.name} within {SUBSCRIBE_DEADLINE:g} s"
             )
-        return subscription
 
     async def _work(self, subscription: Subscription) -> None:
         shield = anyio.CancelScope(shield=True)  # its tasks end only after the subscription has been closed
