@@ -251,7 +251,7 @@ MUTANTS: Final = (
     engine(
         "limits",
         "admission",
-        "        if max(sizes) <= bound and not singly:\n",
+        "        if max(sizes) <= engine.settings.limits.message_bytes and not singly:\n",
         "        if not singly:\n",
         "test_limits.py::test_a_message_that_is_too_large_is_a_dead_letter_by_reference",
     ),

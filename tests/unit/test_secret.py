@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pythia_core import ConfigError, Secret, mask_url
+from pythia_core import ConfigError, Secret, is_loopback, mask_url
 
 CANARY = "canary-5f2c"
 
@@ -126,3 +126,22 @@ def test_no_password_passes_the_mask(password: str) -> None:
     """Whatever characters a password has that a URL may hold, it does not show."""
     marked = f"{CANARY}{password}"
     assert CANARY not in mask_url(f"at redis://user:{marked}@host:1/0 failed")
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("10.0.0.1", False),
+        ("localhost.example.com", False),
+        ("127.0.0.1.example.com", False),
+        ("", False),
+    ],
+)
+def test_only_this_machine_by_its_very_name_is_loopback(host: str, here: bool) -> None:
+    """A name that merely looks like it, or that somebody's resolver decides about, is not."""
+    assert is_loopback(host) is here

@@ -76,7 +76,7 @@ from pythia_core.errors import (
     SubscriptionLost,
     WriteError,
 )
-from pythia_core.secret import Secret, mask_url
+from pythia_core.secret import Secret, is_loopback, mask_url
 from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ __all__ = [
     "encode",
     "full_jitter",
     "hookimpl",
+    "is_loopback",
     "mask_url",
     "structure",
 ]

@@ -1,8 +1,12 @@
-"""A value that never prints: passwords and tokens in settings are of this type, and are masked by it, not by name."""
+"""A value that never prints: passwords and tokens in settings are of this type, and are masked by it, not by name.
+
+Beside it stands where one may be sent in clear text, so that every broker's plugin draws that line at the same place.
+"""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -11,7 +15,7 @@ from typing import Any, NoReturn, Self
 
 from pythia_core.errors import ConfigError
 
-__all__ = ["MASK", "Secret", "mask_url"]
+__all__ = ["MASK", "Secret", "is_loopback", "mask_url"]
 
 MASK = "****"
 _PASSWORD_IN_URL = re.compile(r"(?P<start>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/?#:@]*:)[^\s/?#]*(?=@)")
@@ -93,3 +97,17 @@ def mask_url(text: str) -> str:
         'redis://worker:****@db:6379/0'
     """
     return _PASSWORD_IN_URL.sub(rf"\g<start>{MASK}", text)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine by its very name, so that a secret may go there in clear text.
+
+    Args:
+        host: a name or an address; one of IPv6 may stand in brackets. Names other than ``localhost`` are not looked up.
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -5,7 +5,6 @@ They stand apart so that there is one place that reads addresses, and one that r
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from typing import Final, Literal
 
 import attrs
 
-from pythia_core import ConfigError, Secret
+from pythia_core import ConfigError, Secret, is_loopback
 
 DEFAULT_SERVERS: Final = "localhost:9092"
 
@@ -153,13 +152,3 @@ def _check_privacy(login: Login, allow_insecure: bool) -> None:
                 f"the secret for Kafka at {', '.join(away)} would be sent in clear text: use SASL_SSL, or say "
                 "allow_insecure=True if the network between is trusted"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its very name."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

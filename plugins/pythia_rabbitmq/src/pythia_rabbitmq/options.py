@@ -5,7 +5,6 @@ They stand apart so that there is one place that reads URLs, and one that refuse
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import attrs
 
-from pythia_core import ConfigError, Secret, mask_url
+from pythia_core import ConfigError, Secret, is_loopback, mask_url
 
 DEFAULT_URL: Final = "amqp://localhost:5672/"
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
@@ -136,16 +135,6 @@ class RabbitMQOptions:
                 f"the password would be sent to {parts.hostname} in clear text: write management_url as https://, "
                 "or say allow_insecure=True if the network between is trusted"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its very name."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def parse(url: str) -> Address:

@@ -5,7 +5,6 @@ They stand apart so that there is one place that reads URLs, and one that refuse
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from typing import Final
@@ -13,7 +12,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import attrs
 
-from pythia_core import ConfigError, Secret, mask_url
+from pythia_core import ConfigError, Secret, is_loopback, mask_url
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 SCHEMES: Final = ("redis", "rediss", "unix")
@@ -103,16 +102,6 @@ class RedisOptions:
                 f"ca_file, cert_file and key_file are for TLS, but Redis at {address} is reached without: "
                 "write the URL as rediss://"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its very name."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def parse(url: str) -> Address:

@@ -43,11 +43,8 @@ class Admission:
         self._committer.busy()
         self._intake.bytes_admitted(sum(sizes))
         self._intake.admitted(ledger)
-        bound, singly = (
-            engine.settings.limits.message_bytes,
-            ledger.partly_done or ledger.suspicious or engine.suspects.among(messages),
-        )
-        if max(sizes) <= bound and not singly:
+        singly = ledger.partly_done or ledger.suspicious or engine.suspects.among(messages)
+        if max(sizes) <= engine.settings.limits.message_bytes and not singly:
             engine.scheduler.admit(ledger, messages, first)
         else:
             self._take_in_singly(ledger, messages, first)
