@@ -176,15 +176,17 @@ def test_a_closed_stream_drops_lines_and_counts_them() -> None:
     handler.flush()
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
-def test_a_process_works_on_without_standard_error(how: str) -> None:
-    """Closed or full, standard error changes neither output nor exit code."""
+def test_a_process_works_on_without_standard_error(how: str, unbuffered: str) -> None:
+    """Closed or full, standard error changes neither output nor exit code, also where lines lie in a buffer at the end."""
     script = (
         "import logging; from pythia_core import logs; logs.configure();"
         "[logging.getLogger('x').error('lost') for _ in range(3)]; print('worked')"
     )
     command = ["sh", "-c", f'exec "$0" -c "$1" {how}', sys.executable, script]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environ)
     assert (done.stdout, done.returncode) == ("worked\n", 0)
 
 

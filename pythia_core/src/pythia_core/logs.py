@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any, Literal, TypeVar
 
 import orjson
@@ -160,6 +161,15 @@ class SafeHandler(logging.StreamHandler[IO[str]]):
             super().flush()
         except (OSError, ValueError):
             self.dropped += 1
+
+    def close(self) -> None:
+        """Let go of what the stream has not taken: the interpreter would try again at its end, and exit with 120 for it."""
+        super().close()
+        try:
+            self.stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
 
 
 _early: list[tuple[logging.Logger, str, tuple[object, ...]]] = []  # said before it was known how to log
