@@ -184,14 +184,17 @@ class KafkaServer(Server):
         return done.stdout
 
     def describe_group(self, group: str) -> list[dict[str, str]]:
-        """Return what Kafka's own consumer-groups tool says of a group: a row for each partition, by its column names."""
+        """Return what Kafka's own consumer-groups tool says of a group: a row for each partition, by its column names.
+
+        There is none while nobody has joined or committed, when the tool prints no table.
+        """
         text = self.tool(
             "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--describe", "--group", group
         )
         lines = [
             line.split() for line in text.splitlines() if line.strip() and not line.startswith("Consumer")
         ]
-        header, *rows = lines
+        header, *rows = lines or [[]]
         return [dict(zip(header, row, strict=False)) for row in rows]
 
     def verifiable_producer(self, topic: str, count: int, *options: str) -> list[dict[str, Any]]:
