@@ -18,6 +18,7 @@ from pythia_core.supervisor.events import (
     Loaded,
     Report,
     Say,
+    Scale,
     Spawn,
     Tell,
     Tick,
@@ -438,6 +439,23 @@ def test_more_and_fewer() -> None:
     assert list(w.machine.children) == [3]
 
 
+def test_a_policy_scales_by_any_number_and_drains_one_at_a_time() -> None:
+    """Up at once, down one after the other by idleness, never below one, and never after a stop began."""
+    w = world(1)
+    w.ready(1)
+    assert spawned(w.feed(Scale(4, "lag"))) == [2, 3, 4]
+    assert w.said("scaling from 1 to 4 processes: lag")
+    w.ready(2, 3, 4)
+    w.feed(Report(1, True, busy=0.9), Report(4, True, busy=0.8), Report(2, True, busy=0.2))
+    assert told(w.feed(Scale(0)), "stop") == [3]
+    assert w.machine.target == 1
+    assert told(w.feed(Died(3, 0)), "stop") == [2]
+    assert told(w.feed(Died(2, 0)), "stop") == [4]
+    assert w.feed(Died(4, 0), Scale(1)) == []
+    w.feed(Asked("stop"))
+    assert w.feed(Scale(4)) == []
+
+
 def test_fewer_takes_an_empty_seat_first() -> None:
     """A seat that waits for its backoff is given up before any child is."""
     w = world(2)
@@ -648,6 +666,12 @@ class Anything(RuleBasedStateMachine):
     def wish(self, wish: str) -> None:
         """Another signal."""
         self.feed(Asked(wish))  # type: ignore[arg-type]
+
+    @rule(wanted=st.integers(-1, 5))
+    def policy(self, wanted: int) -> None:
+        """A scaling policy wants another number."""
+        self.feed(Scale(wanted))
+        assert self.machine.target >= 1
 
     @precondition(lambda self: bool(self.slots))
     @rule(

@@ -20,6 +20,7 @@ __all__ = [
     "Loaded",
     "Report",
     "Say",
+    "Scale",
     "Spawn",
     "Tell",
     "Tick",
@@ -37,6 +38,14 @@ class Asked:
     """An operator's signal; ``stop`` for each single SIGTERM and SIGINT, echoes included."""
 
     wish: Wish
+
+
+@attrs.frozen
+class Scale:
+    """A scaling policy wants so many children, which is within the bounds that the operator set."""
+
+    target: int
+    why: str = ""
 
 
 @attrs.frozen
@@ -104,7 +113,7 @@ class Tick:
     """Time has passed. Comes each second, and when :meth:`Machine.wakeup` said so."""
 
 
-Event = Asked | Loaded | Report | Tired | Draining | Fault | Died | Tick
+Event = Asked | Scale | Loaded | Report | Tired | Draining | Fault | Died | Tick
 
 
 @attrs.frozen

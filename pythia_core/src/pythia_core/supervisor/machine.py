@@ -12,6 +12,7 @@ can leave something undone. Its invariants, each with a test of the same name:
 5. *Restarts never give up, and never hurry.* A dead child is replaced for ever, after full jitter that grows to 30 s. Only
    one that had been ready for 10 s and ended by itself (exit 75, recycle, or 0, somebody sent it SIGTERM) is replaced at once.
 6. *Enough and not more.* There are ``target`` seats, and at most one child above that: the newcomer of a rolling restart.
+   Signals and a scaling policy move the target, never below 1; surplus children drain one at a time, the idlest first.
 7. *A roll loses nobody.* A child is told to stop only when its successor is ready; the first successor that is not ready
    in 60 s ends the roll, and its predecessor stays.
 8. *Ending is rare.* By itself the supervisor ends, with 1, in two cases only. At the first start every child says that
@@ -44,6 +45,7 @@ from pythia_core.supervisor.events import (
     Loaded,
     Report,
     Say,
+    Scale,
     Spawn,
     Tell,
     Tick,
@@ -108,6 +110,8 @@ class Machine:
             self._notice_silence()
         elif isinstance(event, Asked):
             self._asked(event.wish)
+        elif isinstance(event, Scale):
+            self._scale(event)
         elif (child := self.children.get(event.number)) is None:
             return  # it was its last word, heard after its death
         elif isinstance(event, Loaded):
@@ -139,6 +143,13 @@ class Machine:
         else:
             self.target -= 1
             self.say("info", f"one fewer: {processes(self.target)}")
+
+    def _scale(self, wanted: Scale) -> None:
+        target = max(1, wanted.target)
+        if self.stopping or target == self.target:
+            return
+        self.say("info", f"scaling from {self.target:,} to {processes(target)}: {wanted.why or 'asked to'}")
+        self.target = target
 
     def _asked_to_stop(self) -> None:
         meaning = self._signals.heard(self.now)
