@@ -130,32 +130,42 @@ async def test_a_stop_under_load_repeats_nothing(
     assert set(seen.values()) == {1}
 
 
-async def test_a_stop_with_a_parked_head_repeats_nothing(
-    kafka_server: KafkaServer, make_topic: MakeTopic, publisher: Publisher
+@pytest.mark.parametrize("head", ["sleeps", "waits for its retry"])
+async def test_a_stop_with_a_stuck_head_repeats_nothing(
+    kafka_server: KafkaServer, make_topic: MakeTopic, publisher: Publisher, head: str
 ) -> None:
-    """The note beside the committed offset says what is done behind it, and how often the parked one was tried."""
-    topic = await make_topic(1)
-    await publisher.publish(topic, 100, partition=0, keys=100)
-    seen: Counter[int] = Counter()
-    attempts: list[int] = []
+    """Under load, in two partitions: the note beside the committed offset says what is done behind it, and its attempts."""
+    topic = await make_topic(2)
+    for partition in (0, 1):
+        await publisher.publish(topic, 300, partition=partition, keys=300)
+    seen: Counter[str] = Counter()
+    attempts: dict[str, list[int]] = defaultdict(list)
+    told = anyio.Event()
 
-    async def fail_the_first(message: Message[Any]) -> None:
+    async def work(message: Message[Any]) -> None:
         if message.body["n"] == 0:
-            attempts.append(message.attempt)
-            if len(attempts) < 3:
+            attempts[message.id].append(message.attempt)
+            if head == "sleeps":
+                await told.wait()
+            elif len(attempts[message.id]) < 3:
                 raise ConnectionError("not now")
-        seen[message.body["n"]] += 1
+        else:
+            await anyio.sleep(0.002)
+        seen[message.id] += 1
 
-    patient = attrs.evolve(FAST, retry=RetryPolicy(attempts=9, base=1.0, cap=1.0))
-    first, second = (make_engine(kafka_server.address, topic, fail_the_first, patient) for _ in range(2))
+    patient = attrs.evolve(FAST, drain_timeout=1.0, retry=RetryPolicy(attempts=9, base=1.0, cap=1.0))
+    first, second = (make_engine(kafka_server.address, topic, work, patient) for _ in range(2))
     async with running(first):
-        await eventually(lambda: len(seen) == 99 and len(attempts) >= 1, "all but the first were seen")
-    assert (await ends(kafka_server.address, topic))[0] == 0
+        await eventually(lambda: len(attempts) == 2 and 100 <= len(seen), "it was at work")
+    assert len(seen) < 598
+    noted = await committed(kafka_server.address, f"{topic}-workers")
+    assert [offset for offset, note in noted.values() if note] == [0, 0]
+    told.set()
     async with running(second):
-        await eventually(lambda: len(seen) == 100, "the first was seen", seconds=20)
+        await eventually(lambda: len(seen) == 600, "all were seen", seconds=20)
     assert set(seen.values()) == {1}
-    assert attempts == [1, 2, 3]
-    assert (await ends(kafka_server.address, topic))[0] == 100
+    assert [*attempts.values()] == [[1, 1] if head == "sleeps" else [1, 2, 3]] * 2
+    assert await ends(kafka_server.address, topic) == {0: 300, 1: 300}
 
 
 async def test_members_that_come_and_go_under_load_repeat_nothing(
