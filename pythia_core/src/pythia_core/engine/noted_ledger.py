@@ -7,7 +7,7 @@ Invariants:
 - A1. What a note of this position says is done is not run again; it is finished when it arrives. What has not arrived
   when the assignment ends stands in the next note too.
 - A2. Attempts go into the note while their message is open, and come back with it.
-- A3. Each assignment writes, at once, that it has opened its position: ``opened`` is one more than the note found there
+- A3. Each assignment writes, before anything of it is fetched, that it has opened its position: ``opened`` is one more than the note found there
   says, and 1 as soon as the position has moved. Only :attr:`Ledger.leaving`, the end in good order, writes 0.
 - A4. A settlement carries the note of its position. A note that has changed is settled though the position has not, and
   one that the broker may not have heard is settled again (L5).

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from pythia_core.contracts.message import Partition
-from pythia_core.contracts.settlement import Assignment, Chunk, Refused
+from pythia_core.contracts.settlement import Assignment, Chunk, Refused, Settlement
 from pythia_core.contracts.source import Subscription
 from pythia_core.engine.admission import Admission
 from pythia_core.engine.committer import Committer
@@ -29,6 +29,7 @@ from pythia_core.engine.intake import Intake
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.noted_ledger import NotedLedger
 from pythia_core.engine.offset_ledger import OffsetLedger
+from pythia_core.engine.opening import Openings
 from pythia_core.engine.token_ledger import TokenLedger
 from pythia_core.errors import SubscriptionLost
 
@@ -81,6 +82,7 @@ class Session:
             refused=self._refused,
         )
         self._admission = Admission(engine, self.intake, self.committer)
+        self._openings = Openings(self.intake, self.committer, engine.clock)
         self.drain = Drain(engine, self.committer, self._aim)
         self._settle_at = engine.stats.finished + self.committer.threshold
 
@@ -195,6 +197,7 @@ class Session:
     async def _fetching(self) -> None:
         try:
             while not self.closing:
+                self._openings.look()
                 limit = self.intake.limit()
                 self._aim()
                 self.admit(await (self._fetch(limit) if limit else self._look_in()))
@@ -268,10 +271,12 @@ class Session:
 
     # -- settling ------------------------------------------------------------------------------------------------
 
-    async def _settle(self, settlements: Sequence[Any]) -> Sequence[Refused]:
+    async def _settle(self, settlements: Sequence[Settlement]) -> Sequence[Refused]:
         if self._subscription is None:
             raise SubscriptionLost("the subscription is closed")
-        return await self._subscription.settle(settlements)
+        refusals = await self._subscription.settle(settlements)
+        self._openings.confirmed(settlements)
+        return refusals
 
     def _refused(self, ledger: Ledger, refusal: Refused) -> None:
         if refusal.positions is None:
@@ -292,10 +297,7 @@ class Session:
             ledger = self._new_ledger(partition, assignment)
             self.ledgers[partition] = ledger
             self._engine.scheduler.open(ledger)
-            self.intake.open(ledger)
-            if not ledger.clean:  # it has to say that it has opened its position
-                self.committer.dirty.add(ledger)
-                self.committer.soon()
+            self._openings.add(ledger)
         self._engine.tell("assigned", list(assignments))
 
     def _new_ledger(self, partition: Partition, assignment: Assignment) -> Ledger:
