@@ -104,7 +104,7 @@ def certify(folder: Path) -> None:
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning"
 )  # of the client, about connections whose TLS it refused
-async def test_tls_is_verified(own_kafka: OwnKafka, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tls_is_verified(own_kafka: OwnKafka, tmp_path: Path) -> None:
     """Authority and host name, always: the same broker by another name, or without its authority, is not spoken to."""
     certify(tmp_path)
     server = own_kafka(
@@ -124,7 +124,6 @@ async def test_tls_is_verified(own_kafka: OwnKafka, tmp_path: Path, caplog: pyte
         {**options, "bootstrap_servers": f"localhost:{server.port}"},
     ]
     for wrong in refused:
-        with pytest.raises(WriteError):
+        with pytest.raises(WriteError, match="CERTIFICATE_VERIFY_FAILED"):
             await KafkaProducer("orders", **wrong).open()
-    assert caplog.text.count("CERTIFICATE_VERIFY_FAILED") >= 2
     gc.collect()

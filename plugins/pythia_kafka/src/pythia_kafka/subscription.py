@@ -35,6 +35,7 @@ from pythia_core import (
     SubscriptionLost,
 )
 from pythia_kafka.client import Client, GenerationOver
+from pythia_kafka.complaints import explained
 from pythia_kafka.connecting import client_options
 from pythia_kafka.message import Partition as KafkaPartition
 from pythia_kafka.strategies import assignor
@@ -112,7 +113,8 @@ class KafkaSubscription(Subscription):
                 f"Kafka at {source.bootstrap_servers} did not answer in {START_SECONDS:g} s"
             ) from None
         except KafkaError as error:
-            raise SubscriptionLost(f"Kafka at {source.bootstrap_servers}: {error}") from None
+            text = explained(error, source.login({}).servers)
+            raise SubscriptionLost(f"Kafka at {source.bootstrap_servers}: {text}") from None
         if missing:
             raise SubscriptionLost(
                 f"Kafka at {source.bootstrap_servers} has no topic {', '.join(missing)}, or we may not see it"
@@ -137,6 +139,12 @@ class KafkaSubscription(Subscription):
             self._client.seek(each.partition, each.handed)
         self._held = {each.partition: each for each in held}
         self._watch.begin(self._held)
+        log.info(
+            "group %s, generation %d: %s",
+            self._source.consumer_group,
+            self._generation,
+            ", ".join(map(str, self._held)) or "no partition for us",
+        )
         self._owner.assigned({each.partition: each.assignment for each in held})
 
     async def _begin(self, partitions: Sequence[KafkaPartition]) -> list[Held]:

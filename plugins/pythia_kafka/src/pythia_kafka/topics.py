@@ -7,10 +7,16 @@ from typing import Any, Final
 
 import anyio
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_core import PythiaError
+from pythia_kafka.complaints import explained
 from pythia_kafka.connecting import client_options, close
 from pythia_kafka.options import Login
 
@@ -44,8 +50,11 @@ class Topics:
                 )
                 try:
                     await client.start()
-                except BaseException:
+                except BaseException as error:
                     await close(client.close, seconds=CLOSE_SECONDS)
+                    if isinstance(error, KafkaConnectionError):
+                        text = explained(error, self._login.servers)
+                        raise KafkaConnectionError(f"Kafka at {self._login}: {text}") from None
                     raise
                 self._client = client
             return self._client

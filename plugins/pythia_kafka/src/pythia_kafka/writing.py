@@ -25,6 +25,7 @@ from aiokafka.errors import (
 )
 
 from pythia_core import Output, WriteError, WriteResult
+from pythia_kafka.complaints import explained
 from pythia_kafka.connecting import client_options, close
 from pythia_kafka.options import Login
 from pythia_kafka.topics import Topics
@@ -103,9 +104,8 @@ class Writer:
                         await line.producer.start()
                 except (KafkaError, TimeoutError, OSError) as error:
                     await line.aclose(flush=False)
-                    raise WriteError(
-                        f"Kafka at {self._login}: {str(error) or f'no answer in {START_SECONDS:g} s'}"
-                    ) from None
+                    text = explained(error, self._login.servers) or f"no answer in {START_SECONDS:g} s"
+                    raise WriteError(f"Kafka at {self._login}: {text}") from None
                 except BaseException:
                     await line.aclose(flush=False)
                     raise
@@ -186,7 +186,8 @@ class Writer:
                     log.info("made the topic %s", topic)
         except (KafkaError, TimeoutError, OSError) as error:
             raise WriteError(
-                f"topic {topic!r} at Kafka {self._login} cannot be checked: {str(error) or 'no answer'}"
+                f"topic {topic!r} at Kafka {self._login} cannot be checked: "
+                f"{explained(error, self._login.servers) or 'no answer'}"
             ) from None
         finally:
             await topics.aclose()
