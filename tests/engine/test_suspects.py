@@ -43,6 +43,7 @@ class World:
         self.started: Counter[bytes] = Counter()
         self.beside: list[set[bytes]] = []  # what ran or waited in the process when it was killed
         self.now: set[bytes] = set()
+        self.most = 0  # that ran at once in the latest process
         self.engine: Engine | None = None
 
     async def handle(self, messages: Any) -> None:
@@ -50,6 +51,7 @@ class World:
         batch = messages if isinstance(messages, list) else [messages]
         bodies = [message.raw for message in batch]
         self.now |= set(bodies)
+        self.most = max(self.most, len(self.now))
         self.started.update(bodies)
         await anyio.lowlevel.checkpoint()
         if any(body.startswith(b"kill") for body in bodies):
@@ -61,7 +63,7 @@ class World:
 
     async def live(self, done: int) -> bool:
         """Run one process until so many messages are settled; return False if it was killed."""
-        self.now = set()
+        self.now, self.most = set(), 0
         self.death = anyio.CancelScope()
         async with MemoryProducer("orders.dlq", broker=self.broker) as letters:
             with self.death:
@@ -320,6 +322,14 @@ async def test_a_killer_among_a_hundred_of_a_log(order: Any, batch: bool) -> Non
     assert letter.headers["pythia-error"] == "pythia_core.engine.outcomes.Crashed"
     assert "3 times while it ran alone" in str(letter.headers["pythia-error-message"])
     assert set(world.started) == {*bodies, b"kill"}
+
+
+async def test_once_the_cause_is_found_the_others_run_side_by_side() -> None:
+    """V5: they do not pay for it, one after the other, as far as the range goes."""
+    world = World(b"kill", *[b"%d" % n for n in range(30)], **LOG)
+    await world.last(31, SUSPECT_AFTER + 4)
+    assert world.dead == [b"kill"]
+    assert world.most > 1
 
 
 async def die(broker: MemoryBroker, times: int, **options: Any) -> None:

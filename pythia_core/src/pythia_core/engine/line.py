@@ -8,7 +8,8 @@ yet has to wait here. Invariants:
 - V2. While a suspect runs nothing else runs or is on its way to a sink, and the broker has confirmed a note that names it.
 - V3. A suspect that its note names :data:`~pythia_core.engine.suspects.SOLO_CRASHES` times is dead-lettered, not run.
 - V4. A suspect that fails waits for its retry like any other message; only those of its key wait behind it.
-- V5. A partition is suspicious for ``limits.span`` positions from where it was assigned, or until it has no more messages.
+- V5. A partition is suspicious for ``limits.span`` positions from where it was assigned, or until it has no more messages,
+  or until a message is dead-lettered for the crashes: it explains those of all partitions that were here with it.
 """
 
 from __future__ import annotations
@@ -139,6 +140,15 @@ class Line:
         for message in line:
             self._engine.scheduler.admit(ledger, (message,), message._sequence)
 
+    def _end_suspicion(self) -> None:
+        """Let all go on as ever: if there is a second cause, it will be found in the same way."""
+        for waiting in list(self._lines):
+            self._let_go(waiting)
+        for ledger in self._engine.ledgers:
+            if isinstance(ledger, NotedLedger):
+                ledger.suspicious = False
+                ledger.opened = 1
+
     async def _try(self, message: Message[Any]) -> None:
         """Run a suspect alone, or bury it if that has ended too many processes."""
         ledger: Any = message._ledger
@@ -150,6 +160,7 @@ class Line:
                 self._engine.disposition.failed(
                     message, Crashed(f"its process ended {count} times while it ran alone")
                 )
+            self._end_suspicion()
             return
         ledger.trying = message.position, count + 1
         await self._confirmed(ledger)
