@@ -11,7 +11,7 @@ import attrs
 from pythia_core import Source
 from tests.servers.server import Server
 
-BROKERS = {"redis": "tests.chaos.redis_streams:RedisBroker"}
+BROKERS = {"kafka": "tests.chaos.kafka:KafkaBroker", "redis": "tests.chaos.redis_streams:RedisBroker"}
 """Name -> where its class is; imported on demand, so that no broker's client is needed for another's chaos."""
 
 

@@ -6,7 +6,9 @@ I1  Every message whose sending was confirmed had its effect or is a dead letter
 I2  Every effect and dead letter is of a message that was sent, with the checksum that it was sent with.
 I3  A message has one effect, unless a fault explains a second: it struck one of the two processes within `reach` seconds
     of one of the two effects. No fault explains more than its bound. A graceful stop explains none.
-I4  Where the broker orders by key: a message starts after all before it are done or dead. It may start again.
+I4  Where the broker orders by key: a message starts after all of its key that were confirmed before it are done, or
+    have failed for the last time. It may start again. Nothing waits for a message that kills its process: when it was
+    given up nobody knows to the moment.
 I5  What the broker was told to be settled, when anybody looked, had had its effect or was a dead letter by then.
 I6  Every poisoned message is a dead letter after exactly so many attempts, and every message that kills its process is
     one too. No other message is.
@@ -195,15 +197,33 @@ class Judge:
         """I4."""
         if not self._rules.ordered:
             return
+        before = self._predecessors()
         done: defaultdict[str, int] = defaultdict(lambda: -1)
+        last: set[str] = set()  # ids of which the last attempt is under way
         early = []
         for event in self._history:
             key, _, number = event.id.rpartition("-")
-            if event.what == "start" and int(number) > done[key] + 1:
-                early.append(event.id)
-            elif event.what in ("effect", "dead"):
+            if event.what == "start":
+                if done[key] < before.get(event.id, -1):
+                    early.append(event.id)
+                if event.more.get("attempt", 1) >= self._rules.attempts:
+                    last.add(event.id)
+            elif event.what in ("effect", "dead") or (event.what == "fail" and event.id in last):
                 done[key] = max(done[key], int(number))
         yield from _violation("I4", "started before one before them was done", early)
+
+    def _predecessors(self) -> dict[str, int]:
+        """Return for every message the number of the one that has to be done before it starts."""
+        killers = self._of_script("killer")
+        owed = {event.id for event in self._by_kind["ok"]} - killers
+        before: dict[str, int] = {}
+        latest: dict[str, int] = {}
+        for id in self._sent:  # in the order in which they were sent
+            key, _, number = id.rpartition("-")
+            before[id] = latest.get(key, -1)
+            if id in owed:
+                latest[key] = int(number)
+        return before
 
     def settled_after_work(self) -> Iterator[Violation]:
         """I5."""
