@@ -34,6 +34,7 @@ GUARANTEES: Final = (
     "cancellation",
     "health",
     "middleware and telemetry",
+    "ready middleware",
     "hot path",
 )
 
@@ -42,6 +43,13 @@ def engine(guarantee: str, module: str, old: str, new: str, test: str) -> Mutant
     """Return a mutant of a module of the engine, whose test is in the engine's folder."""
     where = test if test.startswith("tests/") else f"{TESTS}/{test}"
     return Mutant(guarantee, f"{ENGINE}/{module}.py", old, new, where)
+
+
+def ready(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of a middleware that comes with the core."""
+    return Mutant(
+        "ready middleware", f"pythia_core/middleware/{module}.py", old, new, f"tests/middleware/{test}"
+    )
 
 
 MUTANTS: Final = (
@@ -559,5 +567,66 @@ MUTANTS: Final = (
         "                self._telemetry.remove(telemetry)\n",
         "",
         "test_telemetry.py::test_telemetry_that_raises_is_dropped",
+    ),
+    # -- ready middleware ----------------------------------------------------------------------------------------
+    ready(
+        "rate",
+        "        self._due = max(self._due, now) + 1 / self.rate\n",
+        "        self._due = max(self._due, now) + 0.5 / self.rate\n",
+        "test_rate.py::test_no_interval_has_more_calls_than_allowed",
+    ),
+    ready(
+        "rate",
+        "            if self._clock() >= self._lease_ends:\n                self._leased = 0\n",
+        "",
+        "test_rate.py::test_tokens_that_nobody_used_are_void_after_a_second",
+    ),
+    ready(
+        "rate",
+        "        if free < min(enough, count):\n",
+        "        if free < 0:\n",
+        "test_rate.py::test_what_would_have_to_wait_is_not_fetched",
+    ),
+    ready(
+        "rate",
+        "            self._dry_until = now + wait\n            await anyio.sleep(max(wait, 0.001))\n",
+        "            await anyio.lowlevel.checkpoint()\n",
+        "test_rate.py::test_a_shared_bucket_is_asked_for_some_at_once_and_waited_for",
+    ),
+    ready(
+        "deduplicate",
+        "        except BaseException:\n            await self._forget(identities, owner)\n            raise\n",
+        "",
+        "test_deduplicate.py::test_what_was_cut_off_is_forgotten",
+    ),
+    ready(
+        "deduplicate",
+        "        if result is None:\n",
+        "        if True:\n",
+        "test_deduplicate.py::test_a_message_with_outputs_is_not_remembered",
+    ),
+    ready(
+        "deduplicate",
+        "work[:first]]",
+        "work]",
+        "test_deduplicate.py::test_errors_of_a_batch_go_by_its_own_indexes",
+    ),
+    ready(
+        "deduplicate",
+        "            await self._forget(taken, owner)\n",
+        "",
+        "test_deduplicate.py::test_a_batch_with_something_that_is_being_worked_on_comes_again",
+    ),
+    ready(
+        "deduplicate",
+        "            if identity in taken:\n",
+        "            if False:\n",
+        "test_deduplicate.py::test_two_of_a_batch_with_one_identity_do_not_run_together",
+    ),
+    ready(
+        "deduplicate",
+        "and holder != owner",
+        "",
+        "test_deduplicate.py::test_asking_again_after_a_lost_answer_is_no_rival",
     ),
 )

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from pythia_core import Secret, SubscriptionLost, WriteError
-from pythia_redis import RedisStreamsProducer
+from pythia_redis import RedisIdempotencyStore, RedisStreamsProducer, RedisTokenBucket
 from pythia_redis.connection import ConnectionLost
 from tests.redis.driving import Member, Members, add, consumers, pending
 from tests.servers.redis import RedisServer
@@ -25,6 +25,7 @@ CONSUMER = (
     "+xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xack +xpending +xinfo|consumers "
     "+time +evalsha +eval +client|setname +client|id +client|unblock +select"
 )
+SHARER = "+get +set +del +pttl +time +evalsha +eval +client|setname +select"
 PRODUCER = "+xadd +type +ping +multi +exec +client|setname +select"
 
 
@@ -52,6 +53,7 @@ def test_the_readme_shows_the_permissions() -> None:
     shown = " ".join(readme.read_text().split())
     assert f"~events* {CONSUMER}" in shown
     assert f"~events* {PRODUCER}" in shown
+    assert f"~pythia:rate:* ~pythia:done:* {SHARER}" in shown
 
 
 async def test_few_permissions_are_enough(
@@ -72,6 +74,14 @@ async def test_few_permissions_are_enough(
         await member.subscription.stop_fetching()
     assert pending(client) == {}
     assert consumers(client) == {}
+    add_user("sharer", f"~pythia:done:* {SHARER}", keys="~pythia:rate:*")
+    url = with_user(redis_server, "sharer")
+    async with RedisTokenBucket("api", url=url) as bucket, RedisIdempotencyStore("orders", url=url) as store:
+        await bucket.take(1, 1, 1)
+        await store.begin("7", "me", 30)
+        await store.forget("7", "me")
+        await store.finish("7", 30)
+        await store.begin("7", "me", 30)
     log: Any = client.acl_log()
     denied = {entry["object"] for entry in log if entry["reason"] == "command"}
     assert denied <= {"config|get", "config"}  # the second is how Redis 6.2 says it

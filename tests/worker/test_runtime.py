@@ -12,7 +12,9 @@ import pytest
 
 from pythia_core import (
     ConfigError,
+    Handler,
     Message,
+    Middleware,
     Output,
     Resource,
     Sink,
@@ -217,6 +219,37 @@ async def test_connections_are_opened_before_startup_and_closed_last(broker: Mem
     assert sorted(log.lines[5:]) == ["close class", "close instance", "close startup"]
     assert "shared" not in vars(worker)
     assert worker.shared is original
+
+
+class Counting(Middleware, Connection):
+    """A middleware that is open while it is called, and counts what it is called with."""
+
+    def __init__(self, log: Log, name: str) -> None:
+        super().__init__(log, name)
+        self.count = 0
+
+    def wrap(self, handler: Handler) -> Handler:
+        """Count."""
+
+        async def counted(message: Message[Any]) -> Any:
+            self.count += 1
+            self.log(f"{self.name} {self.count}")
+            return await handler(message)
+
+        return counted
+
+
+async def test_middleware_with_a_connection_is_opened_a_copy_for_each_worker(broker: MemoryBroker) -> None:
+    """Before messages and until after the last; two workers that name one object have nothing in common."""
+    log = Log()
+    layer = Counting(log, "layer")
+    for _ in range(2):
+        broker.publish("jobs", 1)
+        async with running(runtime(Jobs(broker, log, config=WorkerConfig(middleware=[layer])))):
+            await eventually(lambda: "process 1" in log.lines, "it was processed")
+        assert log.lines == ["startup", "open layer", "layer 1", "process 1", "shutdown", "close layer"]
+        log.lines.clear()
+    assert layer.count == 0
 
 
 @pytest.mark.parametrize("where", ["startup", "open", "shutdown"])

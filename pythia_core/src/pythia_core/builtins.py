@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from pythia_core.contracts import Sink, Source
+from pythia_core.contracts import Middleware, Sink, Source
 from pythia_core.plugins import hookimpl
 
 
@@ -22,3 +22,16 @@ def pythia_register_sinks() -> Mapping[str, type[Sink]]:
     from pythia_core.brokers.memory import MemoryProducer
 
     return {"memory": MemoryProducer}
+
+
+@hookimpl
+def pythia_register_middleware() -> Mapping[str, Callable[..., Middleware]]:
+    """Return the middleware that can be made from what a file says."""
+    from pythia_core.middleware import Deduplicate, HeaderFilter, LogContext, RateLimit
+
+    return {
+        "deduplicate": Deduplicate,
+        "header-filter": HeaderFilter,
+        "log-context": LogContext,
+        "rate-limit": RateLimit,
+    }

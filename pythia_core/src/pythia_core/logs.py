@@ -11,15 +11,16 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, Any, Literal, TypeVar
 
 import orjson
 
 from pythia_core.secret import mask_url
 
-__all__ = ["JsonFormatter", "SafeHandler", "TextFormatter", "configure", "early", "escape"]
+__all__ = ["JsonFormatter", "SafeHandler", "TextFormatter", "configure", "context", "early", "escape"]
 
 MESSAGE_LIMIT = 8_192  # characters; a longer line is somebody's payload
 TRACE_LIMIT = 65_536
@@ -39,6 +40,20 @@ _COLOURS: Mapping[int, str] = {
     logging.CRITICAL: "\x1b[1;31m",
 }
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_said: ContextVar[Mapping[str, Any]] = ContextVar("pythia log context")
+
+
+@contextmanager
+def context(**said: Any) -> Iterator[None]:
+    """Add ``said`` to each line that is logged within the block, in this task and in threads that it waits for.
+
+    What a line says itself by ``extra=`` goes before. Only the set-up made here adds it.
+    """
+    mark = _said.set({**_said.get({}), **said})
+    try:
+        yield
+    finally:
+        _said.reset(mark)
 
 
 def escape(text: str, limit: int = MESSAGE_LIMIT) -> str:
@@ -63,8 +78,9 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what was given as ``extra=``."""
-    return {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    """Return what was given as ``extra=`` and by the context; formatters run where the line is logged."""
+    extra = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    return {**extra, **{name: value for name, value in _said.get({}).items() if name not in extra}}
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:

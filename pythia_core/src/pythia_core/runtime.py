@@ -23,7 +23,7 @@ import psutil
 from pythia_core import plugins
 from pythia_core.config import UNSET, Resolved, WorkerConfig, resolve
 from pythia_core.connecting import persist
-from pythia_core.contracts import Resource, Sink, Source, Start
+from pythia_core.contracts import Middleware, Resource, Sink, Source, Start
 from pythia_core.engine.engine import Engine, effective_order
 from pythia_core.engine.health import Exit, Health
 from pythia_core.errors import ConfigError
@@ -204,12 +204,16 @@ class Runtime:
             codec=resolved.body_codec,
             sink=await self._open_sink(),
             dead_letter=dead_letter,
-            middleware=resolved.middleware,
+            middleware=[await self._opened(layer) for layer in resolved.middleware],
             telemetry=resolved.telemetry,
             batch=takes_batches(self.worker),
             give_up=self.give_up,
             memory=_resident_memory,
         )
+
+    async def _opened(self, layer: Middleware) -> Middleware:
+        """Return a copy of our own of a middleware that holds a connection or counts something."""
+        return await self._resources.copy_of(layer) if isinstance(layer, Resource) else layer
 
     async def _open_sink(self) -> Sink | None:
         sink: Any = self.worker.sink

@@ -1,7 +1,14 @@
-"""Redis Streams for Pythia: a source, a sink, and an admin for chores."""
+"""Redis for Pythia: streams as a source and a sink, an admin for chores, and what processes share on a server."""
 
 from pythia_redis.admin import RedisStreamsAdmin
 from pythia_redis.producer import RedisStreamsProducer
+from pythia_redis.sharing import RedisIdempotencyStore, RedisTokenBucket
 from pythia_redis.source import RedisStreamsConsumer
 
-__all__ = ["RedisStreamsAdmin", "RedisStreamsConsumer", "RedisStreamsProducer"]
+__all__ = [
+    "RedisIdempotencyStore",
+    "RedisStreamsAdmin",
+    "RedisStreamsConsumer",
+    "RedisStreamsProducer",
+    "RedisTokenBucket",
+]

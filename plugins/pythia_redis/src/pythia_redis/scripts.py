@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["ABANDON", "BACKLOG", "REAP", "SETTLE", "TAKE", "TRIM", "Script"]
+__all__ = ["ABANDON", "BACKLOG", "BEGIN", "FORGET", "REAP", "SETTLE", "TAKE", "TOKENS", "TRIM", "Script"]
 
 
 @attrs.frozen
@@ -25,7 +25,10 @@ def _load(name: str) -> Script:
 
 ABANDON = _load("abandon")
 BACKLOG = _load("backlog")
+BEGIN = _load("begin")
+FORGET = _load("forget")
 REAP = _load("reap")
 SETTLE = _load("settle")
 TAKE = _load("take")
+TOKENS = _load("tokens")
 TRIM = _load("trim")

@@ -20,6 +20,7 @@ from pythia_core.contracts.scaling import (
     WorkerObservation,
 )
 from pythia_core.contracts.settlement import Assignment, Chunk, Refusals, Refused, Settlement
+from pythia_core.contracts.shared import IdempotencyStore, Seen, TokenBucket
 from pythia_core.contracts.sink import HeaderInput, Output, Sink, WriteResult
 from pythia_core.contracts.source import (
     DEAD_LETTER_GROUP,
@@ -49,6 +50,7 @@ __all__ = [
     "HeaderInput",
     "HeaderValue",
     "Headers",
+    "IdempotencyStore",
     "Inspector",
     "Message",
     "Middleware",
@@ -63,6 +65,7 @@ __all__ = [
     "Refused",
     "Resource",
     "ScalingPolicy",
+    "Seen",
     "Settlement",
     "Sink",
     "Snapshot",
@@ -70,6 +73,7 @@ __all__ = [
     "Start",
     "Subscription",
     "Telemetry",
+    "TokenBucket",
     "WorkerObservation",
     "WriteResult",
 ]

@@ -36,6 +36,9 @@ class Admission:
 class Middleware:
     """Something around every handler call.
 
+    One that is a :class:`~pythia_core.contracts.resource.Resource` too is opened before messages come, a copy for each
+    worker, and closed after the last one.
+
     Example:
         ::
 
