@@ -85,6 +85,13 @@ def tests(session: nox.Session) -> None:
     run_pytest(session)
 
 
+@nox.session(default=False)
+def guide(session: nox.Session) -> None:
+    """Run every snippet of the user's guide on real brokers and print what became of each."""
+    install(session, "tests")
+    session.run("pytest", "tests/guide", *session.posargs)
+
+
 @nox.session(python=["3.11", "3.12", "3.13"], tags=["matrix"], default=False)
 def matrix(session: nox.Session) -> None:
     """Run the tests with every Python we support."""

@@ -20,7 +20,7 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 
 MARKERS = {
     **dict.fromkeys(("redis_server", "own_redis"), "redis"),
-    **dict.fromkeys(("kafka_server", "own_kafka", "kafka_cluster"), "kafka"),
+    **dict.fromkeys(("kafka_server", "guide_kafka", "own_kafka", "kafka_cluster"), "kafka"),
     **dict.fromkeys(("rabbitmq_server", "own_rabbitmq"), "rabbitmq"),
 }
 """Fixture -> the marker that every test taking it gets."""
@@ -71,6 +71,15 @@ class OwnKafka(Protocol):
 @pytest.fixture(scope="session")
 def kafka_server(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
     """The run's Kafka, not to be paused, stopped or killed. It is never emptied: topics have names of their own."""
+    server = KafkaServer()
+    start(server, request.config)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def guide_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+    """A second Kafka, of which the guide's tests have the topics that the guide names."""
     server = KafkaServer()
     start(server, request.config)
     yield server

@@ -1,0 +1,1 @@
+"""The user's guide, snippet by snippet, on real brokers."""
