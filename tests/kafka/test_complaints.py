@@ -7,6 +7,7 @@ import pytest
 from pythia_core import SubscriptionLost
 from pythia_kafka import KafkaAdmin
 from pythia_kafka.complaints import LOGGERS, Complaints, explained
+from pythia_kafka.options import Login
 from tests.kafka.driving import Member
 from tests.servers.server import free_port
 
@@ -74,4 +75,4 @@ async def test_an_error_says_why_nobody_could_be_reached(caplog: pytest.LogCaptu
         with pytest.raises(Exception, match=rf"{address}: .*Connect call failed"):
             await admin.topics()
     assert "Unable connect to" not in caplog.text
-    assert explained(OSError("else"), [address]) == "else"
+    assert explained(OSError("else"), Login(servers=(address,)), 1.0) == "else"

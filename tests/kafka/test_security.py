@@ -1,8 +1,11 @@
-"""Logging in and being private: SCRAM, TLS, and what errors and logs tell of it."""
+"""Logging in and being private: PLAIN, SCRAM, tokens, TLS, and what errors and logs tell of it."""
 
+import base64
 import gc
+import json
 import logging
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,22 +104,24 @@ def certify(folder: Path) -> None:
     (folder / "store.pem").write_text((folder / "key.pem").read_text() + (folder / "ca.pem").read_text())
 
 
+def broker_tls(folder: Path) -> dict[str, str]:
+    """Return how a broker is told of them."""
+    return {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(folder / "store.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(folder / "ca.pem"),
+        "ssl.endpoint.identification.algorithm": "",  # of the broker itself, as a client of its own
+    }
+
+
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning"
 )  # of the client, about connections whose TLS it refused
 async def test_tls_is_verified(own_kafka: OwnKafka, tmp_path: Path) -> None:
     """Authority and host name, always: the same broker by another name, or without its authority, is not spoken to."""
     certify(tmp_path)
-    server = own_kafka(
-        security="SSL",
-        properties={
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(tmp_path / "store.pem"),
-            "ssl.truststore.type": "PEM",
-            "ssl.truststore.location": str(tmp_path / "ca.pem"),
-            "ssl.endpoint.identification.algorithm": "",  # of the broker itself, as a client of its own
-        },
-    )
+    server = own_kafka(security="SSL", properties=broker_tls(tmp_path))
     options: dict[str, Any] = {"security_protocol": "SSL", "ca_file": str(tmp_path / "ca.pem")}
     assert await round_trip(**options, bootstrap_servers=server.address) == b"x"
     refused = [
@@ -126,4 +131,73 @@ async def test_tls_is_verified(own_kafka: OwnKafka, tmp_path: Path) -> None:
     for wrong in refused:
         with pytest.raises(WriteError, match="CERTIFICATE_VERIFY_FAILED"):
             await KafkaProducer("orders", **wrong).open()
+    gc.collect()
+
+
+def token(seconds: float) -> str:
+    """Return an unsecured token of alice's, as Kafka's own checker for tests takes them, that is good for so long."""
+
+    def part(value: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    now = time.time()
+    claims = {"sub": "alice", "iat": now - 60, "exp": now + seconds, "canary": CANARY}
+    return f"{part({'alg': 'none'})}.{part(claims)}."
+
+
+async def test_every_mechanism_logs_in_through_tls(
+    own_kafka: OwnKafka,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PLAIN, SCRAM and tokens, which are asked for anew; a wrong one is told as such, and neither is ever logged."""
+    certify(tmp_path)
+    modules = "org.apache.kafka.common.security"
+    server = own_kafka(
+        security="SASL_SSL",
+        users={"alice": CANARY},
+        properties={
+            **broker_tls(tmp_path),
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512,OAUTHBEARER",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "listener.name.clients.plain.sasl.jaas.config": (
+                f'{modules}.plain.PlainLoginModule required username="alice" password="{CANARY}" '
+                f'user_alice="{CANARY}";'
+            ),
+            "listener.name.clients.scram-sha-512.sasl.jaas.config": (
+                f"{modules}.scram.ScramLoginModule required;"
+            ),
+            "listener.name.clients.oauthbearer.sasl.jaas.config": (
+                f'{modules}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+            ),
+        },
+    )
+    caplog.set_level(logging.DEBUG)
+    options: dict[str, Any] = {
+        "bootstrap_servers": server.address,
+        "security_protocol": "SASL_SSL",
+        "ca_file": str(tmp_path / "ca.pem"),
+    }
+    tokens: list[str] = []
+
+    def fresh() -> str:
+        tokens.append(token(300))
+        return tokens[-1]
+
+    user: dict[str, Any] = {"username": "alice", "password": CANARY}
+    for mechanism, secret in (("PLAIN", user), ("SCRAM-SHA-512", user), ("OAUTHBEARER", {"token": fresh})):
+        assert await round_trip(**options, sasl_mechanism=mechanism, **secret) == b"x"
+    assert len(tokens) >= 3, "every connection asks for one"
+    expired = token(-30)
+    monkeypatch.setattr("pythia_kafka.writing.START_SECONDS", 2.0)
+    refused: list[tuple[Any, dict[str, Any], str]] = [
+        ("PLAIN", {**user, "password": "no"}, "no broker can be reached .*Authentication failed"),
+        ("OAUTHBEARER", {"token": expired}, "a token is refused"),
+    ]
+    for mechanism, wrong, told in refused:
+        with pytest.raises(WriteError, match=told) as caught:
+            await KafkaProducer("orders", **options, sasl_mechanism=mechanism, **wrong).open()
+        assert expired not in str(caught.value)
+    assert not [secret for secret in (CANARY, expired, *tokens) if secret in caplog.text]
     gc.collect()

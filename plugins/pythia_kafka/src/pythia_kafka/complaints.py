@@ -8,11 +8,12 @@ But why nobody could be reached stands in no error of the client's, only there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from time import monotonic
 from typing import Final
 
 from aiokafka.errors import KafkaError
+
+from pythia_kafka.options import Login
 
 QUIET_SECONDS: Final = 60.0  # in which the same complaint is passed on once
 
@@ -72,21 +73,25 @@ class Complaints(logging.Filter):
         return True
 
 
+logging.getLogger("aiokafka.conn").setLevel(logging.INFO)  # else every request, passwords and tokens in it
 complaints: Final = Complaints()
 for _name in LOGGERS:
     logging.getLogger(_name).addFilter(complaints)
 
 
-def explained(error: KafkaError | OSError, servers: Iterable[str]) -> str:
+def explained(error: KafkaError | OSError, login: Login, seconds: float) -> str:
     """Return the text of an error, and where nobody could be reached the reason for each server.
 
     Args:
-        error: as the client raised it, just now.
-        servers: ``host:port`` of each.
+        error: as the client raised it, just now; a TimeoutError where it said nothing.
+        login: whom it tried to reach.
+        seconds: how long it was waited for.
     """
-    reasons = [
-        f"{server}: {complaints.reasons[server]}" for server in servers if server in complaints.reasons
-    ]
+    known = complaints.reasons
+    reasons = [f"{server}: {known[server]}" for server in login.servers if server in known]
     if reasons and "Unable to bootstrap" in str(error):
         return f"no broker can be reached ({'; '.join(reasons)})"
+    if isinstance(error, TimeoutError) or not str(error):
+        refused = ", as where a token is refused, which the client does not hear" if login.token else ""
+        return f"no answer in {seconds:g} s{refused}"
     return str(error)

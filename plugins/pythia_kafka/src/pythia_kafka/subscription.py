@@ -108,12 +108,8 @@ class KafkaSubscription(Subscription):
             with anyio.fail_after(START_SECONDS):
                 await self._client.start()
                 missing = await self._client.missing(source.names)
-        except TimeoutError:
-            raise SubscriptionLost(
-                f"Kafka at {source.bootstrap_servers} did not answer in {START_SECONDS:g} s"
-            ) from None
-        except KafkaError as error:
-            text = explained(error, source.login({}).servers)
+        except (KafkaError, TimeoutError) as error:
+            text = explained(error, source.login({}), START_SECONDS)
             raise SubscriptionLost(f"Kafka at {source.bootstrap_servers}: {text}") from None
         if missing:
             raise SubscriptionLost(

@@ -53,7 +53,7 @@ class Topics:
                 except BaseException as error:
                     await close(client.close, seconds=CLOSE_SECONDS)
                     if isinstance(error, KafkaConnectionError):
-                        text = explained(error, self._login.servers)
+                        text = explained(error, self._login, SECONDS)
                         raise KafkaConnectionError(f"Kafka at {self._login}: {text}") from None
                     raise
                 self._client = client

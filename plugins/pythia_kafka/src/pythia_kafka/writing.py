@@ -104,7 +104,7 @@ class Writer:
                         await line.producer.start()
                 except (KafkaError, TimeoutError, OSError) as error:
                     await line.aclose(flush=False)
-                    text = explained(error, self._login.servers) or f"no answer in {START_SECONDS:g} s"
+                    text = explained(error, self._login, START_SECONDS)
                     raise WriteError(f"Kafka at {self._login}: {text}") from None
                 except BaseException:
                     await line.aclose(flush=False)
@@ -187,7 +187,7 @@ class Writer:
         except (KafkaError, TimeoutError, OSError) as error:
             raise WriteError(
                 f"topic {topic!r} at Kafka {self._login} cannot be checked: "
-                f"{explained(error, self._login.servers) or 'no answer'}"
+                f"{explained(error, self._login, START_SECONDS)}"
             ) from None
         finally:
             await topics.aclose()
