@@ -36,6 +36,10 @@ class Broker(ABC):
     """
 
     ordered: ClassVar[bool] = False
+    patience: ClassVar[float] = 30.0
+    """Seconds without any effect that are too long."""
+    rest: ClassVar[float] = 120.0
+    """Seconds after the last fault in which all has to be done, six crashes of every killer included."""
     server: Server
 
     @property

@@ -34,6 +34,12 @@ class KafkaBroker(Broker):
     """Kafka."""
 
     ordered: ClassVar[bool] = True
+    patience: ClassVar[float] = (
+        60.0  # an outage, ten seconds of backoff, a session and a whole rebalance in a row
+    )
+    rest: ClassVar[float] = (
+        400.0  # the group waits for a session at every crash, and killers have to come one by one
+    )
     server: KafkaServer
 
     def __init__(self) -> None:

@@ -18,10 +18,6 @@ from tests.chaos.generator import Generator
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.observer import Observer
 
-REST = (
-    120.0  # seconds after the last fault in which everything has to be done, six crashes of a killer included
-)
-
 
 @attrs.frozen(kw_only=True)
 class Plan:
@@ -57,7 +53,8 @@ def run(plan: Plan, folder: Path) -> Verdict:
 
 def judge(folder: Path, broker: str) -> Verdict:
     """Judge the history in a folder."""
-    return check(read_events(folder / "history"), Rules(ordered=find_broker(broker).ordered))
+    kind = find_broker(broker)
+    return check(read_events(folder / "history"), Rules(ordered=kind.ordered, patience=kind.patience))
 
 
 @contextmanager
@@ -95,7 +92,7 @@ def _break(plan: Plan, broker: Broker, deployments: list[Deployment], history: P
             )  # before the time only by an error
             enough.set()
             wait(futures[:2])
-            _come_to_rest(observer)
+            _come_to_rest(observer, broker.rest)
             for deployment in deployments:
                 deployment.stop()
         finally:
@@ -105,8 +102,8 @@ def _break(plan: Plan, broker: Broker, deployments: list[Deployment], history: P
             future.result()
 
 
-def _come_to_rest(observer: Observer) -> None:
+def _come_to_rest(observer: Observer, seconds: float) -> None:
     """Wait until nothing is left, but not for ever: the judge will say what was."""
-    deadline = time.monotonic() + REST
+    deadline = time.monotonic() + seconds
     while not observer.at_rest and time.monotonic() < deadline:
         time.sleep(0.1)
