@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import attrs
@@ -12,7 +12,9 @@ import attrs
 from pythia_core.contracts import Resource
 from pythia_core.worker import NoSink, Worker
 
-__all__ = ["CLOSE_SECONDS", "Resources"]
+__all__ = ["CLOSE_SECONDS", "Resources", "held"]
+
+Held = TypeVar("Held")
 
 CLOSE_SECONDS = 3.0
 """All are closed at once, so that this is what the closing takes in all. A kill comes 10 s after the drain: 1 s is the
@@ -42,8 +44,8 @@ class Resources:
 
     async def open_all(self) -> None:
         """Open what the worker's attributes hold and is not open yet, and put the copies in their place."""
-        for name, resource in list(_held(self.worker)):
-            if not self._is_copy(resource):
+        for name, resource in list(held(self.worker, Resource)):
+            if not isinstance(resource, NoSink) and not self._is_copy(resource):
                 copy = await self.copy_of(resource)
                 self._replaced.setdefault(name, (vars(self.worker).get(name, _CLASS), copy))
                 setattr(self.worker, name, copy)
@@ -76,14 +78,14 @@ class Resources:
 _CLASS = object()  # the attribute was the class's
 
 
-def _held(worker: Worker[Any]) -> Iterator[tuple[str, Resource]]:
-    """Yield the resources among a worker's attributes, as an access would find them."""
+def held(worker: Worker[Any], contract: type[Held]) -> Iterator[tuple[str, Held]]:
+    """Yield what keeps to a contract among a worker's attributes, as an access would find them."""
     attributes: dict[str, Any] = {}
     for kind in reversed(type(worker).__mro__):
         attributes.update(vars(kind))
     attributes.update(vars(worker))
     for name, value in attributes.items():
-        if isinstance(value, Resource) and not isinstance(value, NoSink):
+        if isinstance(value, contract):
             yield name, value
 
 

@@ -23,19 +23,32 @@ import psutil
 from pythia_core import plugins
 from pythia_core.config import UNSET, Resolved, WorkerConfig, resolve
 from pythia_core.connecting import persist
-from pythia_core.contracts import Middleware, Resource, Sink, Source, Start
+from pythia_core.contracts import Middleware, Resource, Sink, Source, Start, Telemetry
 from pythia_core.engine.engine import Engine, effective_order
 from pythia_core.engine.health import Exit, Health
 from pythia_core.errors import ConfigError
 from pythia_core.handlers import make_handler, takes_batches
-from pythia_core.resources import Resources
+from pythia_core.observing import Observation
+from pythia_core.resources import Resources, held
 from pythia_core.worker import NoSink, NoSource, Worker, threads, worker_name
 
-__all__ = ["Runtime"]
+__all__ = ["Runtime", "has_monitor"]
 
 log = logging.getLogger("pythia.worker")
 
 SHUTDOWN_SECONDS = 5.0
+
+NO_FIGURES: Mapping[str, Any] = {
+    "counters": {},
+    "durations": [],
+    "duration_sum": 0.0,
+    "parked": 0,
+    "held": 0.0,
+    "paused": [],
+    "throttled": False,
+    "partitions": 0,
+}
+"""What a worker reports while it has no engine."""
 
 Waiting = Literal["", "broker", "itself"]
 
@@ -51,6 +64,7 @@ class Runtime:
         slot: number of this process under its supervisor, from 0.
         nonce: random text, new with each process.
         registry: what plugins add; found out unless given.
+        monitored: True if a monitor listens, so that every registered telemetry that has one is to report.
 
     Raises:
         ConfigError: if a setting is wrong or missing.
@@ -67,6 +81,7 @@ class Runtime:
         slot: int = 0,
         nonce: str = "",
         registry: plugins.Registry | None = None,
+        monitored: bool = False,
     ) -> None:
         environ = os.environ if environ is None else environ
         registry = plugins.load(environ) if registry is None else registry
@@ -81,6 +96,8 @@ class Runtime:
             environ,
         )
         self.source = self._source().resolve(start)
+        self.telemetry = self._telemetry(registry if monitored else None)
+        self.observation = Observation(self.source, _system(self.source, registry))
         self._handler = make_handler(worker)
         self._check_drain()
         self._resources = Resources(worker, self._open)
@@ -116,6 +133,17 @@ class Runtime:
         if not isinstance(source, Source):
             raise ConfigError(f"{type(self.worker).__name__}.source is {source!r}, which is no Source")
         return source
+
+    def _telemetry(self, registry: plugins.Registry | None) -> list[Telemetry]:
+        """Return what is configured, what the worker has as attributes, and what a monitor needs, each class once."""
+        attributes = [value for _, value in held(self.worker, Telemetry)]
+        found = [*self.resolved.telemetry, *attributes]
+        kinds = {type(telemetry) for telemetry in found}
+        registered = registry.telemetry.values() if registry is not None else ()
+        found += [kind() for kind in registered if has_monitor(kind) and kind not in kinds]
+        for telemetry in found:
+            telemetry.attach(self.report)
+        return found
 
     def _check_drain(self) -> None:
         drain, revoke = self.resolved.settings.drain_timeout, self.source.capabilities.revoke_seconds
@@ -205,7 +233,7 @@ class Runtime:
             sink=await self._open_sink(),
             dead_letter=dead_letter,
             middleware=[await self._opened(layer) for layer in resolved.middleware],
-            telemetry=resolved.telemetry,
+            telemetry=self.telemetry,
             batch=takes_batches(self.worker),
             give_up=self.give_up,
             memory=_resident_memory,
@@ -296,15 +324,29 @@ class Runtime:
             "waiting_for": self.waiting_for(),
             "reasons": list(health.reasons),
             "stuck": list(map(str, health.stuck)),
-            "counters": self._counters(),
             "busy": self.busy(),
             "rss": _resident_memory(),
+            "slots": self.resolved.settings.max_concurrent_tasks,
+            "system": self.observation.system,
+            "destination": self.source.name,
+            "group": self.source.group,
+            "queue": self.observation.report(),
+            "observer_errors": self.observation.errors,
+            **(self._engine.figures() if self._engine is not None else NO_FIGURES),
         }
 
-    def _counters(self) -> dict[str, int]:
-        if self._engine is None:
-            return {}
-        return {**self._engine.stats.counters(), "in_flight": self._engine.stats.in_flight}
+
+def has_monitor(kind: Any) -> bool:
+    """Tell whether a telemetry has another end, which takes the reports of all processes."""
+    if not (isinstance(kind, type) and issubclass(kind, Telemetry)):
+        return False
+    return any("monitor" in vars(base) for base in kind.__mro__ if base is not Telemetry)
+
+
+def _system(source: Source, registry: plugins.Registry) -> str:
+    """Return the name by which configuration knows a source's kind, else that of its package."""
+    named = (name for name, kind in registry.sources.items() if type(source) is kind)
+    return next(named, type(source).__module__.partition(".")[0])
 
 
 def _resident_memory() -> int:

@@ -26,7 +26,26 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 @click.command()
 @click.argument("target", metavar="FILE|MODULE[:CLASS]")
 @click.option(
-    "-n", "--processes", default=1, show_default=True, type=click.IntRange(min=1), help="How many processes."
+    "-n", "--processes", type=click.IntRange(min=1), help="How many processes, always. [default: 1]"
+)
+@click.option(
+    "--min", "least", type=click.IntRange(min=1), help="The fewest processes that a policy may leave."
+)
+@click.option("--max", "most", type=click.IntRange(min=1), help="The most processes that a policy may start.")
+@click.option(
+    "--policy", metavar="NAME", help="What decides how many, between --min and --max. [default: drain]"
+)
+@click.option(
+    "--scale-down-window",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="For how long fewer must do before there are fewer; an option of the policy.",
+)
+@click.option(
+    "--listen",
+    metavar="[HOST:]PORT",
+    envvar="PYTHIA_LISTEN",
+    help="Where to answer for metrics and health; without a host only this machine is answered.",
 )
 @click.option("--config", "file", type=click.Path(path_type=Path), help="A configuration file (TOML).")
 @click.option(
@@ -47,7 +66,12 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 )
 def command(
     target: str,
-    processes: int,
+    processes: int | None,
+    least: int | None,
+    most: int | None,
+    policy: str | None,
+    scale_down_window: float | None,
+    listen: str | None,
     file: Path | None,
     options: dict[str, str],
     uvloop: bool,
@@ -71,17 +95,57 @@ def command(
         "uvloop": True if uvloop else None,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
-    raise SystemExit(_supervise(target, processes, file, {**given, **options}))
+    if most is not None and policy is None:
+        policy = "drain"
+    if policy is not None:
+        window = {} if scale_down_window is None else {"scale_down_window": scale_down_window}
+        given["scaling"] = {"kind": policy, **window}
+    bounds = _bounds(processes, least, most, policy)
+    raise SystemExit(_supervise(target, bounds, file, {**given, **options}, policy, listen))
 
 
-def _supervise(target: str, processes: int, file: Path | None, overrides: dict[str, Any]) -> int:
-    from pythia_core import logs
+def _bounds(
+    processes: int | None, least: int | None, most: int | None, policy: str | None
+) -> tuple[int, int]:
+    """Return the fewest and the most processes."""
+    if policy is None:
+        if least is not None:
+            raise click.UsageError("--min needs --max, and the two a --policy: say how many at most, or -n")
+        fixed = processes or 1
+        return fixed, fixed
+    if processes is not None:
+        raise click.UsageError(f"-n {processes} is a fixed number: with --policy say --min and --max instead")
+    if most is None:
+        raise click.UsageError("--policy needs --max: how many processes may there be at most?")
+    if (least or 1) > most:
+        raise click.UsageError(f"--min {least} is above --max {most}")
+    return least or 1, most
+
+
+def _supervise(
+    target: str,
+    bounds: tuple[int, int],
+    file: Path | None,
+    overrides: dict[str, Any],
+    policy: str | None,
+    listen: str | None,
+) -> int:
+    from pythia_core import logs, plugins
     from pythia_core.config import resolve
+    from pythia_core.supervisor.scaling import Scaler
     from pythia_core.supervisor.shell import Supervisor
     from pythia_core.supervisor.views import choose_view
     from pythia_core.supervisor.wire import Options
 
     said = resolve(overrides=overrides, environ=os.environ, file=file)
     logs.configure(said.log_level, said.log_format)
-    options = Options(target=target, config=str(file) if file else None, overrides=overrides)
-    return Supervisor(options, processes, choose_view(sys.stderr, os.environ)).run()
+    options = Options(
+        target=target, config=str(file) if file else None, overrides=overrides, monitored=bool(listen)
+    )
+    scaler = None
+    if policy is not None and said.scaling is not None:
+        scaler = Scaler(said.scaling, policy, *bounds)
+    supervisor = Supervisor(options, bounds[0], choose_view(sys.stderr, os.environ), scaler)
+    if listen:
+        supervisor.monitoring.open(listen, plugins.load(os.environ).telemetry.values())
+    return supervisor.run()

@@ -33,7 +33,7 @@ from pythia_core.contracts.source import (
     Start,
     Subscription,
 )
-from pythia_core.contracts.telemetry import Telemetry
+from pythia_core.contracts.telemetry import Monitor, Telemetry
 
 __all__ = [
     "DEAD_LETTER_GROUP",
@@ -54,6 +54,7 @@ __all__ = [
     "Inspector",
     "Message",
     "Middleware",
+    "Monitor",
     "Output",
     "Owner",
     "Partition",

@@ -138,6 +138,7 @@ class Committer:
             log.warning("settling failed, again in %.1f s: %s: %s", delay, type(error).__name__, error)
             self._due = self._clock() + delay
             return False
+        self._stats.settlements += 1
         for ledger, settlement in made:
             if not ledger.closed:
                 self._stats.settled += ledger.settled(settlement)

@@ -159,7 +159,7 @@ class Engine:
             self._build(group)
             self.pool.start(group)
             group.start_soon(self.parking.run, name="pythia parking")
-            group.start_soon(Sweep(self).run, name="pythia sweep")
+            group.start_soon(self.sweep.run, name="pythia sweep")
             group.start_soon(Watchdog(self).run, name="pythia watchdog")
             try:
                 await self._subscribe_until_stopped()
@@ -206,6 +206,7 @@ class Engine:
         self.work = Work(
             self.scheduler, self.pool, self.publisher, self.parking, self.disposition, self.line, self.clock
         )
+        self.sweep = Sweep(self)
 
     def _make_pool(self) -> Pool:
         settings, stats = self.settings, self.stats
@@ -323,7 +324,22 @@ class Engine:
                 self._telemetry.remove(telemetry)
                 log.exception("telemetry %s raised and is dropped", type(telemetry).__name__)
 
-    # -- health --------------------------------------------------------------------------------------------------
+    # -- figures and health --------------------------------------------------------------------------------------------------
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is counted and what is so now, for reports; takes as long however many messages are in flight."""
+        session, stats = self._session, self.stats
+        pauses = (*self.stops, *session.intake.reasons) if session is not None else tuple(self.stops)
+        return {
+            "counters": {**stats.counters(), "in_flight": stats.in_flight},
+            "durations": list(stats.durations),
+            "duration_sum": stats.duration_sum,
+            "parked": len(self.parking) if hasattr(self, "parking") else 0,
+            "held": self.sweep.held() if hasattr(self, "sweep") else 0.0,
+            "paused": list(pauses),
+            "throttled": bool(self.stops),
+            "partitions": len(self.ledgers),
+        }
 
     def health(self) -> Health:
         """Return the state of the worker in words."""

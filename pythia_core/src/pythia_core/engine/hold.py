@@ -74,6 +74,11 @@ class Hold:
             if isinstance(ledger, OffsetLedger) and not (ledger.draining or ledger.stopped):
                 self._look_at(ledger, before.get(ledger.partition), now)
 
+    def held(self) -> float:
+        """Return for how many seconds the first open message of a partition has been that, the longest of all."""
+        now = self._clock()
+        return max((now - head.since for head in self._heads.values()), default=0.0)
+
     def _look_at(self, ledger: OffsetLedger, head: Head | None, now: float) -> None:
         number = ledger.watermark()
         if number == ledger.head:

@@ -298,6 +298,7 @@ class Session:
             self.ledgers[partition] = ledger
             self._engine.scheduler.open(ledger)
             self._openings.add(ledger)
+        self._engine.stats.assigned += len(assignments)
         self._engine.tell("assigned", list(assignments))
 
     def _new_ledger(self, partition: Partition, assignment: Assignment) -> Ledger:
@@ -322,6 +323,7 @@ class Session:
         for ledger in ledgers:
             self._drop(ledger)
         self._engine.work.cancel_orphans()
+        self._engine.stats.revoked += len(ledgers)
         self._engine.tell("revoked", [ledger.partition for ledger in ledgers], False)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
@@ -333,6 +335,7 @@ class Session:
         for ledger in gone:
             self._drop(ledger)
         self.drain.nudge()
+        self._engine.stats.lost += len(gone)
         self._engine.tell("revoked", [ledger.partition for ledger in gone], True)
 
     def _drop(self, ledger: Ledger) -> None:

@@ -29,8 +29,10 @@ class Stats:
         released: given back unstarted, or dropped unstarted where acknowledgement is cumulative.
         refused: settlements the broker refused because they were no longer ours.
         settled: messages the broker was told of and confirmed.
+        settlements: calls by which it was told.
         outputs: outputs confirmed.
         subscriptions: how often the engine has subscribed.
+        assigned, revoked, lost: partitions that came, that went in good order, and that went before they were settled.
         durations: handler calls by bucket of :data:`DURATION_BOUNDS` (one more for the rest), if telemetry asks for it.
         duration_sum: seconds in all of those calls.
     """
@@ -44,8 +46,12 @@ class Stats:
     released: int = 0
     refused: int = 0
     settled: int = 0
+    settlements: int = 0
     outputs: int = 0
     subscriptions: int = 0
+    assigned: int = 0
+    revoked: int = 0
+    lost: int = 0
     durations: list[int] = attrs.field(factory=lambda: [0] * (len(DURATION_BOUNDS) + 1))
     duration_sum: float = 0.0
 

@@ -53,6 +53,10 @@ class Sweep:
             random=random.random,
         )
 
+    def held(self) -> float:
+        """Return the seconds for which a committed position has been held up at most, see :class:`Hold`."""
+        return self._hold.held()
+
     async def run(self) -> None:
         """Look, until cancelled."""
         while True:

@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 import attrs
-import psutil
 
 from pythia_core import logs, plugins
 from pythia_core.budget import memory_fault, memory_limit
@@ -26,6 +25,7 @@ from pythia_core.engine.health import Exit
 from pythia_core.errors import ConfigError, PythiaError
 from pythia_core.last_resort import LastResort
 from pythia_core.loader import load_workers
+from pythia_core.reporting import Reporter
 from pythia_core.runtime import Runtime
 from pythia_core.supervisor.fleet import KILL_GRACE
 from pythia_core.supervisor.link import Link, Order
@@ -51,7 +51,7 @@ def serve(options: Options, link: Link) -> int:
         link.flush()
         return Exit.ERROR
     child = _Child(link, runtimes)
-    link.say("loaded", workers=[runtime.name for runtime in runtimes], drain_timeout=child.drain_timeout)
+    link.say("loaded", listen=_wish_to_listen(runtimes), drain_timeout=child.drain_timeout)
     with tuned(min(runtime.resolved.gc_threshold for runtime in runtimes)):
         code: int = anyio.run(child.run, backend="asyncio", backend_options=loop_options)
     link.flush()
@@ -75,6 +75,7 @@ def _prepare(options: Options) -> list[Runtime]:
             slot=options.slot,
             nonce=nonce,
             registry=registry,
+            monitored=options.monitored,
         )
         for kind in classes
     ]
@@ -85,6 +86,12 @@ def _prepare(options: Options) -> list[Runtime]:
     if fault := memory_fault(most, options.processes, memory_limit()):
         raise ConfigError(fault)
     return runtimes
+
+
+def _wish_to_listen(runtimes: Sequence[Runtime]) -> str | None:
+    """Return where a telemetry in code wants its monitor to listen."""
+    found = (telemetry.listen for runtime in runtimes for telemetry in runtime.telemetry)
+    return next((address for address in found if address), None)
 
 
 def _instance(kind: Any) -> Any:
@@ -125,7 +132,10 @@ class _Child:
     link: Link
     runtimes: Sequence[Runtime]
     last_resort: LastResort = attrs.field(factory=LastResort)
-    process: psutil.Process = attrs.field(factory=psutil.Process)
+    reporter: Reporter = attrs.field(
+        default=attrs.Factory(lambda self: Reporter(self.runtimes), takes_self=True)
+    )
+    _observing: anyio.Event = attrs.field(init=False)  # made in ``run``: there is no event loop before
     _last: dict[str, Any] = attrs.field(factory=dict)  # report
 
     @property
@@ -138,10 +148,12 @@ class _Child:
         loop = (
             asyncio.get_running_loop()
         )  # a child always runs asyncio; anyio has no call from a thread that does not wait
+        self._observing = anyio.Event()
         self.link.bind(lambda order: loop.call_soon_threadsafe(self.obey, order))
         ended = Ended()
         async with anyio.create_task_group() as group:
             group.start_soon(self._report_for_ever)
+            group.start_soon(self._observe_when_told)
             ended = await run_together(self.runtimes, self.give_up, self.say_blocked)
             group.cancel_scope.cancel()
         self._report()
@@ -153,6 +165,9 @@ class _Child:
 
     def obey(self, order: Order) -> None:
         """Do as told."""
+        if order == "observe":
+            self._observing.set()
+            return
         if order == "force":
             self.last_resort.arm(KILL_GRACE, Exit.WATCHDOG)
             for runtime in self.runtimes:
@@ -186,6 +201,13 @@ class _Child:
         """Ask to be replaced; the work goes on until the supervisor says so. It lets one child at a time go."""
         self.link.say("tired", reason=reason)
 
+    async def _observe_when_told(self) -> None:
+        """Ask what is left in the sources, once the supervisor has chosen this process for it."""
+        await self._observing.wait()
+        async with anyio.create_task_group() as group:
+            for runtime in self.runtimes:
+                group.start_soon(runtime.observation.run, name=f"pythia observes {runtime.source.name}")
+
     async def _report_for_ever(self) -> None:
         while True:
             self._report()
@@ -195,18 +217,7 @@ class _Child:
         return all(runtime.health().ready for runtime in self.runtimes)
 
     def _report(self) -> None:
-        reports = [runtime.report() for runtime in self.runtimes]
-        waiting = {report["waiting_for"] for report in reports}
-        self._last = {
-            "ready": all(report["ready"] for report in reports),
-            # A broker that is down explains everything else.
-            "waiting_for": next((whom for whom in ("broker", "itself") if whom in waiting), ""),
-            "reasons": list(self._reasons(reports)),
-            "busy": max(report["busy"] for report in reports),
-            "counters": _sum(report["counters"] for report in reports),
-            "rss": self.process.memory_info().rss,
-            "workers": reports,
-        }
+        self._last = self.reporter.report()
         self.link.say("report", **self._last)
 
     def say_blocked(self, reason: str) -> None:
@@ -215,19 +226,3 @@ class _Child:
             self.link.say(
                 "report", **{**self._last, "ready": False, "waiting_for": "itself", "reasons": [reason]}
             )
-
-    def _reasons(self, reports: Sequence[dict[str, Any]]) -> list[str]:
-        prefix = len(reports) > 1
-        return [
-            f"{report['name']}: {reason}" if prefix else reason
-            for report in reports
-            for reason in (*report["reasons"], *report["stuck"])
-        ]
-
-
-def _sum(many: Any) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for counters in many:
-        for name, value in counters.items():
-            total[name] = total.get(name, 0) + value
-    return total

@@ -18,6 +18,9 @@ from typing import Any
 
 import attrs
 
+from pythia_core.contracts import Snapshot
+from pythia_core.errors import PythiaError
+from pythia_core.monitoring import Monitoring
 from pythia_core.supervisor import trap
 from pythia_core.supervisor.events import (
     Action,
@@ -31,6 +34,7 @@ from pythia_core.supervisor.events import (
     Loaded,
     Report,
     Say,
+    Scale,
     Spawn,
     Tell,
     Tick,
@@ -39,7 +43,9 @@ from pythia_core.supervisor.events import (
 )
 from pythia_core.supervisor.figures import Figures, Row
 from pythia_core.supervisor.machine import Machine
+from pythia_core.supervisor.scaling import Scaler
 from pythia_core.supervisor.views import LogLines, Overview, View
+from pythia_core.supervisor.watch import Watch, describe_fleet
 from pythia_core.supervisor.wire import Mailbox, Options
 
 __all__ = ["Supervisor"]
@@ -74,20 +80,28 @@ class Supervisor:
         options: what every child is told; number and slot are filled in.
         processes: how many children.
         view: shows it all.
+        scaler: decides how many there should be; None leaves it to signals.
+        monitoring: takes reports; opened later if a worker asks for it.
     """
 
     options: Options
     processes: int
     view: View
+    scaler: Scaler | None = None
+    monitoring: Monitoring = attrs.field(factory=Monitoring)
     figures: Figures = attrs.field(factory=Figures, init=False)
     _machine: Machine = attrs.field(init=False)
     _children: dict[int, Process] = attrs.field(factory=dict, init=False)
     _selector: selectors.BaseSelector = attrs.field(factory=selectors.DefaultSelector, init=False)
+    _watch: Watch = attrs.field(init=False)
+    _observer: int | None = attrs.field(default=None, init=False)  # the child that asks what is left
+    _look_at: float = attrs.field(default=0.0, init=False)
     _began: float = attrs.field(factory=time.monotonic, init=False)
     _exit_code: int | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._machine = Machine(self.processes, random.random)
+        self._watch = Watch(self.options.target)
 
     def run(self) -> int:
         """Start the children, keep them running, and return the exit code once they have ended."""
@@ -97,6 +111,7 @@ class Supervisor:
         try:
             while self._exit_code is None:
                 self._feed(Tick())
+                self._look()
                 self._show()
                 for key, _ in self._selector.select(self._timeout()):
                     if key.data is not None:
@@ -106,6 +121,7 @@ class Supervisor:
                 self._reap()
         finally:
             self._show(last=True)
+            self.monitoring.close()
             self._selector.close()
         return self._exit_code
 
@@ -143,8 +159,13 @@ class Supervisor:
         kind = message["type"]
         if kind == "loaded":
             self._feed(Loaded(number, message["drain_timeout"]))
+            if message["listen"] and not self.monitoring:
+                self._listen_at(message["listen"])
         elif kind == "report":
-            self.figures.take(number, message, time.monotonic())
+            now = time.monotonic()
+            self.figures.take(number, message, now)
+            self._watch.take(number, message, now)
+            self.monitoring.take(number, self._machine.children[number].slot, message)
             self._feed(
                 Report(
                     number,
@@ -191,6 +212,8 @@ class Supervisor:
             self._selector.unregister(process.mailbox.socket)
         process.mailbox.close()
         self.figures.forget(number)
+        self._watch.forget(number)
+        self.monitoring.forget(number)
         self._feed(Died(number, status))
 
     # -- what to do ----------------------------------------------------------------------------------
@@ -236,6 +259,71 @@ class Supervisor:
     def _tell(self, number: int, command: str) -> None:
         if (process := self._children.get(number)) is not None:
             process.mailbox.send({"do": command})
+
+    # -- scaling and monitoring ----------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Once a second, if anybody wants to know: take a snapshot, decide by it, and show it."""
+        now = time.monotonic()
+        if now < self._look_at or not (self.scaler or self.monitoring):
+            return
+        self._look_at = now + TICK_SECONDS
+        self._choose_observer()
+        scaler, machine = self.scaler, self._machine
+        snapshot = self._watch.snapshot(
+            machine.children.values(),
+            now=now,
+            wall=time.time(),
+            desired=machine.target,
+            least=scaler.least if scaler else machine.target,
+            most=scaler.most if scaler else machine.target,
+            last_up=scaler.last_up if scaler else None,
+            last_down=scaler.last_down if scaler else None,
+        )
+        if scaler is not None and scaler.due(now) and not machine.stopping:
+            decision = scaler.decide(snapshot)
+            if decision.after != machine.target:
+                self._feed(Scale(decision.after, f"{scaler.name} says {decision.reason}"))
+        if self.monitoring:
+            self.monitoring.show(self._fleet(snapshot, now))
+
+    def _choose_observer(self) -> None:
+        """Have one child that is ready ask what is left in the sources: more would be a load on the broker."""
+        children = self._machine.children
+        chosen = children.get(self._observer) if self._observer is not None else None
+        if chosen is not None and not chosen.leaving and not chosen.silent:
+            return
+        ready = [child for child in children.values() if child.ready]
+        if ready:
+            self._observer = min(ready, key=lambda child: child.slot).number
+            self._tell(self._observer, "observe")
+
+    def _listen_at(self, address: str) -> None:
+        """Listen where a worker asks for it in its code. If that fails, working is more important."""
+        from pythia_core import plugins
+
+        try:
+            self.monitoring.open(address, plugins.load(os.environ).telemetry.values())
+        except PythiaError as error:
+            log.error("%s", error)
+
+    def _fleet(self, snapshot: Snapshot, now: float) -> dict[str, Any]:
+        machine, scaler = self._machine, self.scaler
+        fleet = describe_fleet(
+            machine.children.values(),
+            snapshot,
+            title=self.options.target,
+            target=machine.target,
+            uptime=now - self._began,
+        )
+        return {
+            **fleet,
+            "stopping": machine.stopping,
+            "restarts": machine.restarts,
+            "policy": scaler.name if scaler else None,
+            "policy_failures": scaler.failures if scaler else 0,
+            "decisions": list(scaler.decisions) if scaler else [],
+        }
 
     # -- what it looks like --------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import orjson
 __all__ = ["Mailbox", "Options", "pack"]
 
 LONGEST = 1 << 20
-"""Bytes that a mailbox keeps for a peer that does not read; what would pass it is dropped. A report is about 1 KiB."""
+"""Bytes that a mailbox keeps for a peer that does not read; what would pass it is dropped. A report is a few KiB."""
 
 CHUNK = 1 << 16
 
@@ -28,6 +28,7 @@ class Options:
         number: the child's, in the supervisor's log.
         slot: see :class:`~pythia_core.Start`.
         processes: how many there are to be, for the check of memory.
+        monitored: somebody listens to reports, see :class:`~pythia_core.Telemetry`.
         supervisor: process id of the parent, to notice that it has died already.
     """
 
@@ -38,6 +39,7 @@ class Options:
     slot: int = 0
     processes: int = 1
     supervisor: int = 0
+    monitored: bool = False
 
 
 def pack(message: dict[str, Any]) -> bytes:
