@@ -61,6 +61,11 @@ class WatchedSubscription(Subscription):
         self.settled(settlements)
         return ()
 
+    @property
+    def more_is_coming(self) -> bool:
+        """The same."""
+        return self.subscription.more_is_coming
+
     async def stop_fetching(self) -> None:
         """Stop."""
         await self.subscription.stop_fetching()

@@ -38,6 +38,7 @@ class Scripted(Source, Subscription):
     on_stop_fetching: Callable[[], Awaitable[object]] | None = None
     on_settle: Callable[[Sequence[Settlement]], Awaitable[Refusals]] | None = None
     on_close: Callable[[], Awaitable[object]] | None = None
+    more_is_coming: bool = False
     rooms: list[dict[Partition, int]] = attrs.field(factory=list)
     limits: list[int] = attrs.field(factory=list)
     settlements: list[Settlement] = attrs.field(factory=list)

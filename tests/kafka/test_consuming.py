@@ -121,6 +121,21 @@ async def test_the_limit_is_kept_over_all_partitions(
     assert len(await member.fetch(50)) == 50
 
 
+async def test_it_is_known_whether_more_is_coming(
+    members: Members, make_topic: MakeTopic, publisher: Publisher
+) -> None:
+    """As long as the broker had more in any partition than was handed over, when it last answered."""
+    topic = await make_topic(2)
+    for partition in (0, 1):
+        await publisher.publish(topic, 3, partition=partition)
+    member = await members(topic)
+    told = [member.subscription.more_is_coming]
+    for count in (4, 2):
+        await member.receive(count)
+        told.append(member.subscription.more_is_coming)
+    assert told == [False, True, False]
+
+
 async def test_settlements_of_another_assignment_are_refused(
     members: Members, make_topic: MakeTopic, publisher: Publisher, kafka_server: KafkaServer
 ) -> None:

@@ -271,6 +271,20 @@ MUTANTS: Final = (
         "            self._due = self._clock() + delay\n            return True\n",
         "test_stop.py::test_a_stop_settles_again_what_the_broker_did_not_take",
     ),
+    engine(
+        "committer",
+        "committer",
+        "max(self._clock() + IDLE_GRACE, self._paced)",
+        "self._clock() + IDLE_GRACE",
+        "test_committer.py::test_idle_moments_do_not_commit_a_position_each",
+    ),
+    engine(
+        "committer",
+        "session",
+        " and not (self._subscription and self._subscription.more_is_coming)",
+        "",
+        "test_committer.py::test_waiting_for_what_is_coming_is_no_idle_moment",
+    ),
     # -- revoke --------------------------------------------------------------------------------------------------
     engine(
         "revoke",

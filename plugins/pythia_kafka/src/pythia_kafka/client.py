@@ -43,6 +43,7 @@ class Client:
             auto_offset_reset="none",  # every reset is ours, so that it is logged
             max_poll_interval_ms=2**31 - 1,  # ours is the watchdog: theirs is off after the first error
         )
+        self._reads_all = options["isolation_level"] == "read_uncommitted"
         self._waiter: asyncio.Future[None] | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -179,6 +180,12 @@ class Client:
         """Return the offset after all that was taken, markers and gaps included; None while there is none."""
         state = self._state(partition)
         return None if state is None or not state.has_valid_position else int(state.position)
+
+    def has_more(self, partition: TopicPartition) -> bool:
+        """Return whether the broker had more than was taken when it last answered."""
+        state = self._state(partition)
+        end = None if state is None else state.highwater if self._reads_all else state.lso
+        return end is not None and state.has_valid_position and end > state.position
 
     def heard(self, partition: TopicPartition) -> int | None:
         """Return when the broker last answered for a partition, in its own units; only a change of it says something."""

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import anyio.lowlevel
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -91,6 +92,7 @@ class KafkaSubscription(Subscription):
         self._generation = -1
         self._draining: anyio.CancelScope | None = None
         self._failure: Exception | None = None
+        self._behind: set[Partition] = set()  # those of which the broker had more than was handed over
         self._deferred: KafkaPartition | None = None  # to be reset before anything else is taken
         self._mean_size = 1.0
         self._stopped = False
@@ -134,6 +136,7 @@ class KafkaSubscription(Subscription):
         for each in held:
             self._client.seek(each.partition, each.handed)
         self._held = {each.partition: each for each in held}
+        self._behind.clear()
         self._watch.begin(self._held)
         log.info(
             "group %s, generation %d: %s",
@@ -177,6 +180,8 @@ class KafkaSubscription(Subscription):
         self, room: Mapping[Partition, int], limit: int, max_bytes: int, wait: float
     ) -> Sequence[Chunk]:
         """Return the next messages; see :meth:`pythia_core.Subscription.fetch`."""
+        # Work on what came before goes first: bodies are then still in the processor's cache, and few objects live.
+        await anyio.lowlevel.checkpoint()
         self._raise()
         if self._stopped or limit <= 0 or not self._askable(room):
             await anyio.sleep(min(wait, STOPPED_WAIT) if self._stopped else wait)
@@ -230,6 +235,7 @@ class KafkaSubscription(Subscription):
             if position is None or position == held.handed:
                 continue
             held.handed = position
+            (self._behind.add if self._client.has_more(held.partition) else self._behind.discard)(partition)
             chunks.append(Chunk(partition, messages, position))
             limit -= len(messages)
             if limit <= 0:
@@ -268,6 +274,11 @@ class KafkaSubscription(Subscription):
         self._client.seek(partition, offset)
         self._owner.lost([partition])
         self._owner.assigned({partition: new.assignment})
+
+    @property
+    def more_is_coming(self) -> bool:
+        """See :attr:`pythia_core.Subscription.more_is_coming`."""
+        return bool(self._behind)
 
     # -- settling and the end ------------------------------------------------------------------------------------
 

@@ -146,6 +146,14 @@ class Subscription(ABC):
         If this raises, the outcome is unknown and the engine settles the same again, so it must be idempotent.
         """
 
+    @property
+    def more_is_coming(self) -> bool:
+        """Whether the broker is known to have messages for us that the next fetches will bring; False if nothing is known.
+
+        A moment in which all that came is done is then only a wait for them, and no reason to settle.
+        """
+        return False
+
     async def stop_fetching(self) -> None:
         """Stop delivery but stay a member. Messages of a fetch still under way are released by the engine."""
 

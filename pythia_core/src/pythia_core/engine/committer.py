@@ -6,11 +6,14 @@ Invariants:
 - C2. What a call was not heard of, or raised for, is settled again (L5).
 - C3. A pass that began after a moment covers everything finished at that moment: :meth:`Committer.flush` waits for one.
 - C4. What is refused is struck out of its ledger before anything else is settled.
+- C5. A committed position covers any number of messages, so where that is how a source acknowledges, idle moments lead to
+  no more than one call in :data:`PACE`, and none while the source knows that more is coming; the clock's calls remain.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -26,6 +29,8 @@ from pythia_core.engine.stats import Stats
 log = logging.getLogger("pythia.committer")
 
 THRESHOLD = 5000  # finished messages after which a settlement does not wait for the clock
+POSITION_THRESHOLD = 50_000  # the same where a position is committed, which is one however many it covers
+PACE = 0.1  # seconds between the commits of positions that idle moments lead to
 IDLE_GRACE = 0.005  # seconds; at a low rate it makes one call of what would be one call per message
 Settle = Callable[[Sequence[Settlement]], "object"]
 
@@ -66,8 +71,11 @@ class Committer:
         self._begun = 0
         self._succeeded = 0
         self._failures = 0
-        window = capabilities.window
-        self.threshold = min(THRESHOLD, max(window // 2, 1)) if window else THRESHOLD
+        positions, window = capabilities.ack == "cumulative", capabilities.window
+        self._pace = PACE if positions else 0.0
+        self._paced = -math.inf  # until when idle moments lead to no call
+        most = POSITION_THRESHOLD if positions else THRESHOLD
+        self.threshold = min(most, max(window // 2, 1)) if window else most
         self.dirty: set[Ledger] = set()  # ledgers with something open or unsettled
 
     def soon(self, delay: float = 0.0) -> None:
@@ -80,7 +88,7 @@ class Committer:
     def idle(self) -> None:
         """Settle shortly, unless something comes up by then."""
         if self.dirty and self._idle_due is None:
-            self._idle_due = self._clock() + IDLE_GRACE
+            self._idle_due = max(self._clock() + IDLE_GRACE, self._paced)
             self._earlier.set()
 
     def busy(self) -> None:
@@ -118,6 +126,7 @@ class Committer:
         self._begun = number = self._begun + 1
         self._idle_due = None
         now = self._clock()
+        self._paced = now + self._pace
         renew = self._renew_every is not None and now >= self._renew_at
         self._due = now + (min(self._interval, self._renew_every) if self._renew_every else self._interval)
         made = [(ledger, made) for ledger in self.dirty if (made := ledger.settlement(renew=renew))]

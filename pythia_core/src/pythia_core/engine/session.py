@@ -266,7 +266,7 @@ class Session:
 
     def idle(self) -> None:
         """React to workers that found nothing to do."""
-        if self._engine.pool.all_idle:
+        if self._engine.pool.all_idle and not (self._subscription and self._subscription.more_is_coming):
             self.committer.idle()
 
     # -- settling ------------------------------------------------------------------------------------------------
