@@ -1,6 +1,6 @@
 """aiokafka's consumer, and the few of its private parts that we cannot do without: all of them are named here.
 
-The public methods wait without a bound (``getmany`` for as long as a rebalance lasts, ``commit`` for ever while no broker
+Those of its parser are named by :mod:`~pythia_kafka.unpacking`. The public methods wait without a bound (``getmany`` for as long as a rebalance lasts, ``commit`` for ever while no broker
 answers), commit under whatever generation is current, and hide the text beside a committed offset. What is used instead
 is pinned by ``aiokafka>=0.14,<0.15`` and held by the tests.
 """
@@ -12,17 +12,20 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_kafka.connecting import close
 from pythia_kafka.message import KafkaMessage, Partition
+from pythia_kafka.unpacking import Unpacked
 
 if TYPE_CHECKING:
     from aiokafka.abc import ConsumerRebalanceListener
 
 LEAVE_SECONDS: Final = 2.0
 CLOSE_SECONDS: Final = 1.0
+NEVER: Final = 10**15  # milliseconds
 
 
 class GenerationOver(Exception):
@@ -41,7 +44,7 @@ class Client:
             **options,
             enable_auto_commit=False,  # it commits what was delivered, not what is done, and a stop waits for it
             auto_offset_reset="none",  # every reset is ours, so that it is logged
-            max_poll_interval_ms=2**31 - 1,  # ours is the watchdog: theirs is off after the first error
+            max_poll_interval_ms=NEVER,  # ours is the watchdog: theirs counts calls that we do not make
         )
         self._reads_all = options["isolation_level"] == "read_uncommitted"
         self._waiter: asyncio.Future[None] | None = None
@@ -162,19 +165,37 @@ class Client:
         """Return the partitions of which records, or an error, have come in."""
         return list(self._consumer._fetcher._records)
 
-    async def take(self, partition: Partition, count: int) -> list[KafkaMessage]:
-        """Return messages of one partition that have come in. Without suspending, so that it cannot be cancelled.
+    def take(self, partition: Partition, count: int) -> list[KafkaMessage]:
+        """Return messages of one partition that have come in. It does not wait, so that it cannot be cancelled.
 
         Raises:
             KafkaError: what the broker answered for this partition, or what is wrong with the records.
         """
         answer = self._consumer._fetcher._records.get(partition)
-        records = getattr(answer, "_partition_records", None)
-        if records is not None:
-            # Messages are made by the parser itself; its own records, which nobody would look at, take 1.3 us each.
-            records._tp, records._consumer_record = partition, KafkaMessage
-        found = await self._consumer.getmany(partition, max_records=count)
-        return found.get(partition, [])
+        if isinstance(answer, FetchError):
+            self._drop(partition)
+            answer.check_raise()
+        if not isinstance(answer, FetchResult):
+            return []
+        if not isinstance(answer._partition_records, Unpacked):
+            answer._partition_records = Unpacked(partition, answer._partition_records)
+        records = answer._partition_records
+        if not answer.check_assignment(partition):  # since it came the position was set anew
+            self._drop(partition)
+            return []
+        try:
+            found = records.take(count)
+            answer._update_position()
+        finally:
+            if records.over:
+                self._drop(partition)
+        return found
+
+    def _drop(self, partition: Partition) -> None:
+        """Let the broker be asked for more of a partition."""
+        fetcher = self._consumer._fetcher
+        del fetcher._records[partition]
+        fetcher._notify(fetcher._wait_consume_future)
 
     def position(self, partition: TopicPartition) -> int | None:
         """Return the offset after all that was taken, markers and gaps included; None while there is none."""
@@ -184,8 +205,10 @@ class Client:
     def has_more(self, partition: TopicPartition) -> bool:
         """Return whether the broker had more than was taken when it last answered."""
         state = self._state(partition)
-        end = None if state is None else state.highwater if self._reads_all else state.lso
-        return end is not None and state.has_valid_position and end > state.position
+        if state is None or not state.has_valid_position:
+            return False
+        end = state.highwater if self._reads_all else state.lso
+        return end is not None and end > state.position
 
     def heard(self, partition: TopicPartition) -> int | None:
         """Return when the broker last answered for a partition, in its own units; only a change of it says something."""

@@ -65,13 +65,12 @@ class Held:
         committed: the committed offset, or where the partition begins for us if there is none.
     """
 
-    __slots__ = ("assignment", "committed", "handed", "partition", "singly")
+    __slots__ = ("assignment", "committed", "handed", "partition")
 
     def __init__(self, partition: KafkaPartition, position: int, note: str | None = None) -> None:
         self.partition = partition
         self.handed = position
         self.committed = position
-        self.singly = False  # taken one by one, since something among what comes cannot be read
         self.assignment = Assignment(next(_assignments), position, note or None)
 
 
@@ -218,19 +217,13 @@ class KafkaSubscription(Subscription):
         for partition in self._in_turn(room):
             held = self._held[partition]
             try:
-                count = 1 if held.singly else min(room[partition], limit)
-                messages = await self._client.take(held.partition, count)
+                messages = self._client.take(held.partition, min(room[partition], limit))
             except OffsetOutOfRangeError:
                 self._deferred = held.partition  # nothing is awaited while we have records in our hands
                 continue
-            except (
-                Exception
-            ) as error:  # of which the parser has many, and drops with each what it had read before
-                if held.singly:
-                    self._fail(SubscriptionLost(f"{partition} at offset {held.handed} or behind: {error}"))
-                    break
-                held.singly = True
-                continue
+            except Exception as error:  # of which the parser has many
+                self._fail(SubscriptionLost(f"{partition} at offset {held.handed} or behind: {error}"))
+                break
             position = self._client.position(held.partition)
             if position is None or position == held.handed:
                 continue
