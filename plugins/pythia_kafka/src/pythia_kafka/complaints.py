@@ -27,6 +27,7 @@ ORDINARY: Final = frozenset(
         "Heartbeat failed for group %s because it is rebalancing",
         "Got error produce response on topic-partition %s, retrying. Error: %s",
         "Got error produce response: %s",
+        "Topic %s not found in cluster metadata",  # which we say ourselves
         "Topic %s is not available during auto-create initialization",
         "Sending username and password in the clear",  # never without being told to
     }

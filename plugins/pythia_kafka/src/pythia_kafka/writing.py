@@ -180,7 +180,8 @@ class Writer:
                 if topic in await topics.missing([topic]):
                     if not create:
                         raise WriteError(
-                            f"Kafka at {self._login} has no topic {topic!r}, or we may not see it"
+                            f"Kafka at {self._login} has no topic {topic!r}, or we may not see it; "
+                            "create_topic=True makes it"
                         )
                     await topics.create(topic)
                     log.info("made the topic %s", topic)

@@ -101,6 +101,7 @@ async def _send(
 ) -> Report:
     try:
         await sink.open()
+        await sink.check()
         return await send_lines(
             sink, reader, key_field=key_field, headers=headers or None, batch=batch, watch=watch
         )
