@@ -23,12 +23,17 @@ class Recorder(Sink):
 
     box: str = "box"
     breaks_at: int | None = None
+    there: bool = True
     written: list[Output] = attrs.field(factory=list, init=False)
     writes: int = attrs.field(default=0, init=False)
 
     @property
     def name(self) -> str:
         return self.box
+
+    async def check(self) -> None:
+        if not self.there:
+            raise WriteError(f"no {self.box}")
 
     async def write(self, outputs: Sequence[Output]) -> WriteResult:
         self.writes += 1
@@ -126,6 +131,14 @@ def test_failures_exit_1_and_name_their_lines(pythia: Pythia) -> None:
     assert done.exit_code == 1
     assert "line 3: too large" in done.stderr
     assert "✗ 1 sent to recorder box in 0.0 s, 1 failed" in done.stdout
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_place_that_is_not_there_is_told_before_a_line_is_read(pythia: Pythia) -> None:
+    """By the sink's own check, which is a worker's too."""
+    done = pythia("send", "recorder", "there=false", input="1\n")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no box" in done.stderr
 
 
 @pytest.mark.usefixtures("recorder")

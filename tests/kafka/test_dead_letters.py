@@ -1,6 +1,13 @@
 """Dead letters on a real Kafka, where only a position can be settled: listed without a trace, replayed by choice."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+import anyio.to_thread
 
 from pythia_core import Output, Start
 from pythia_core.dead_letters import DeadLetter, Place, Replay, Selection, look
@@ -86,3 +93,34 @@ async def test_a_look_takes_no_partition_from_a_replay(
     await look(at.reader, shown(letters))
     assert [letter.error for letter in letters] == ["m.Even", "m.Odd"] * 2 + ["m.Even"]
     assert worker.owner.told == ["assigned"]  # to let another in, the group would have taken it back
+
+
+async def test_the_commands_do_it_by_hand(kafka_server: KafkaServer, make_topic: MakeTopic) -> None:
+    """As a user types them: send, which names a topic that is not there at once, or makes it; list, replay, list."""
+    new = f"{await make_topic()}-new"
+
+    async def pythia(*arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        def run() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [Path(sys.executable).with_name("pythia"), *arguments],
+                input=input,
+                text=True,
+                capture_output=True,
+                check=False,
+                env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka_server.address},
+            )
+
+        return await anyio.to_thread.run_sync(run)
+
+    missing = await pythia("send", "kafka", f"topic={new}", input="1\n")
+    assert missing.returncode == 1 and f"no topic '{new}'" in missing.stderr
+    made = await pythia("send", "kafka", f"topic={new}", "create_topic=true", input="1\n2\n")
+    assert made.stdout.startswith(f"✓ 2 sent to kafka {new}"), made.stderr
+    await bury(place(kafka_server.address, new), 4)
+    listed = await pythia("dead-letters", "list", "kafka", f"topic={new}", "--json")
+    assert [json.loads(line)["error"] for line in listed.stdout.splitlines()] == ["m.Even", "m.Odd"] * 2
+    replayed = await pythia("dead-letters", "replay", "kafka", f"topic={new}", "--error", "Even")
+    assert replayed.stdout.startswith(f"✓ 2 replayed from {new}.dlq to {new}"), replayed.stderr
+    assert [record.value for record in await read(kafka_server.address, new, 4)] == [b"1", b"2", b"0", b"2"]
+    left = await pythia("dead-letters", "list", "kafka", f"topic={new}", "--json")
+    assert [json.loads(line)["error"] for line in left.stdout.splitlines()] == ["m.Odd"] * 2
