@@ -16,6 +16,7 @@ from pythia_core.supervisor.events import (
     Fault,
     Kill,
     Loaded,
+    Pin,
     Report,
     Say,
     Scale,
@@ -456,6 +457,51 @@ def test_a_policy_scales_by_any_number_and_drains_one_at_a_time() -> None:
     assert w.feed(Scale(4)) == []
 
 
+def test_pinned_until_it_ends() -> None:
+    """No policy moves what an operator has pinned; afterwards it is what the policy wanted last, or what it was."""
+    w = world(1)
+    w.ready(1)
+    assert spawned(w.feed(Pin(3, 60))) == [2, 3]
+    w.ready(2, 3)
+    assert w.feed(Scale(2)) == []
+    assert w.machine.wakeup(w.now) == w.now + 60
+    w.later(59)
+    assert w.machine.target == 3
+    assert len(told(w.later(1), "stop")) == 1
+    assert (w.machine.target, w.said("its time is up: 2 processes")) == (2, w.said("no longer pinned"))
+
+
+def test_what_is_pinned_can_be_pinned_anew_and_given_back() -> None:
+    """The last word counts, and the way back is the one before the first."""
+    w = world(2)
+    w.ready(1, 2)
+    w.feed(Pin(4, 60), Pin(5))
+    w.later(100)
+    assert w.machine.target == 5
+    w.feed(Pin(None))
+    assert w.machine.target == 2
+    w.feed(Pin(None), Pin(0))
+    assert w.machine.target == 1
+    assert w.said("is not pinned")
+    w.feed(Asked("stop"), Pin(5))
+    assert w.machine.target == 1
+
+
+def test_all_pause() -> None:
+    """Each loaded child is told once, what still imports when it has loaded, and what starts meanwhile starts so."""
+    w = world(2)
+    w.ready(1)
+    assert told(w.feed(Asked("pause"), Asked("pause")), "pause") == [1]
+    assert told(w.feed(Loaded(2)), "pause") == [2]
+    w.feed(Asked("more"))
+    assert w.machine.children[3].paused
+    assert told(w.ready(3), "pause") == []
+    assert told(w.feed(Asked("resume")), "resume") == [1, 2, 3]
+    assert w.feed(Asked("resume")) == []
+    w.feed(Asked("stop"))
+    assert w.feed(Asked("pause")) == []
+
+
 def test_fewer_takes_an_empty_seat_first() -> None:
     """A seat that waits for its backoff is given up before any child is."""
     w = world(2)
@@ -611,6 +657,9 @@ class Anything(RuleBasedStateMachine):
         self.may_force = False
         self.stopped = False
         self.ended = 0
+        self.paused = False
+        self.paused_children: dict[int, bool] = {}
+        self.pinned: tuple[int, float] | None = None
         self.feed(Tick())
 
     def feed(self, event: Event) -> None:
@@ -625,6 +674,11 @@ class Anything(RuleBasedStateMachine):
             assert not self.stopped
             assert action.slot not in self.slots.values()
             self.slots[action.number] = action.slot
+            self.paused_children[action.number] = self.paused
+        elif isinstance(action, Tell) and action.command in ("pause", "resume"):
+            assert self.paused_children[action.number] == (action.command == "resume")
+            assert action.number not in {number for number, _ in self.commands}
+            self.paused_children[action.number] = action.command == "pause"
         elif isinstance(action, Tell):
             assert action.number in self.slots
             assert (action.number, action.command) not in self.commands
@@ -652,6 +706,8 @@ class Anything(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         """A tick."""
         self.now += seconds
+        if self.pinned is not None and self.now >= self.pinned[1] and not self.stopped:
+            self.pinned = None
         self.feed(Tick())
 
     @rule()
@@ -670,8 +726,32 @@ class Anything(RuleBasedStateMachine):
     @rule(wanted=st.integers(-1, 5))
     def policy(self, wanted: int) -> None:
         """A scaling policy wants another number."""
+        before = self.machine.target
         self.feed(Scale(wanted))
         assert self.machine.target >= 1
+        assert self.machine.target == before or self.pinned is None
+
+    @rule(wanted=st.integers(1, 5), seconds=st.sampled_from([None, 1.0, 30.0]))
+    def pin(self, wanted: int, seconds: float | None) -> None:
+        """An operator pins the number."""
+        self.feed(Pin(wanted, seconds))
+        if not self.stopped:
+            self.pinned = (wanted, float("inf") if seconds is None else self.now + seconds)
+            assert self.machine.target == wanted
+
+    @rule()
+    def give_back(self) -> None:
+        """An operator gives the number back."""
+        self.feed(Pin(None))
+        if not self.stopped:
+            self.pinned = None
+
+    @precondition(lambda self: not self.machine.stopping)
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        """An operator pauses or resumes."""
+        self.paused = paused
+        self.feed(Asked("pause" if paused else "resume"))
 
     @precondition(lambda self: bool(self.slots))
     @rule(
@@ -714,6 +794,15 @@ class Anything(RuleBasedStateMachine):
         assert self.stopped or len(staying) <= max(self.machine.target, len(self.machine.seats)) + 1
         assert self.ended <= 1
         assert self.ended == (1 if self.stopped and not self.slots else 0)
+
+    @invariant()
+    def what_is_paused_knows_it(self) -> None:
+        """Every child that can hear and goes on is as paused as the fleet."""
+        if not hasattr(self, "machine"):
+            return
+        for child in self.machine.children.values():
+            assert child.leaving or not child.loaded or self.paused_children[child.number] == self.paused
+        assert self.machine.operator.pinned == (self.pinned is not None)
 
     @invariant()
     def nothing_due_is_forgotten(self) -> None:

@@ -18,6 +18,8 @@ from pythia_core import (
     Output,
     Resource,
     Sink,
+    Stats,
+    Telemetry,
     Worker,
     WorkerConfig,
     WriteError,
@@ -83,6 +85,19 @@ class Jobs(Worker[Any]):
         self.log("shutdown")
 
 
+class Hearing(Telemetry):
+    """Telemetry that writes down that it was started, and what stops intake."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def start(self, stats: Stats) -> None:
+        self.lines.append("start")
+
+    def paused(self, reason: str, stopped: bool) -> None:
+        self.lines.append(f"{reason} {stopped}")
+
+
 def runtime(worker: Worker[Any], **options: Any) -> Runtime:
     """Return a runtime that sees no environment and no plugin."""
     return Runtime(worker, environ={}, registry=Registry(), **options)
@@ -116,6 +131,27 @@ async def test_a_message_is_processed_and_settled(broker: MemoryBroker) -> None:
         assert runner.report()["counters"]["received"] == 1
     assert worker.log.lines == ["startup", "process 1", "shutdown"]
     assert len(broker.settled("jobs", "jobs")) == 1
+
+
+async def test_a_paused_worker_fetches_nothing_until_it_is_resumed(broker: MemoryBroker) -> None:
+    """Paused before it starts or while it runs; it stays ready, and says why it is idle."""
+    worker, heard = Jobs(broker), Hearing()
+    worker.config = WorkerConfig(telemetry=[heard])
+    runner = runtime(worker)
+    runner.pause()
+    broker.publish("jobs", 1)
+    async with running(runner):
+        await ready(runner)
+        assert "intake stopped: paused by an operator" in runner.health().reasons
+        assert runner.report()["counters"]["received"] == 0
+        runner.resume()
+        await eventually(lambda: "process 1" in worker.log.lines, "it was processed")
+        runner.pause()
+        broker.publish("jobs", 2)
+        assert "intake stopped: paused by an operator" in runner.health().reasons
+        runner.resume()
+        await eventually(lambda: "process 2" in worker.log.lines, "it was processed")
+    assert heard.lines[:3] == ["start", "paused by an operator True", "paused by an operator False"]
 
 
 async def test_run_returns_the_exit_code(broker: MemoryBroker) -> None:

@@ -37,6 +37,7 @@ __all__ = ["Runtime", "has_monitor"]
 log = logging.getLogger("pythia.worker")
 
 SHUTDOWN_SECONDS = 5.0
+PAUSED = "paused by an operator"
 
 NO_FIGURES: Mapping[str, Any] = {
     "counters": {},
@@ -106,6 +107,7 @@ class Runtime:
         self._stop_reason: str | None = None
         self.give_up: Callable[[str, Exit], None] | None = None  # see Engine; set by whoever owns the process
         self._waiting: tuple[Waiting, str] = ("itself", "starting")
+        self._paused = False
 
     # -- settings --------------------------------------------------------------------------------------
 
@@ -175,6 +177,8 @@ class Runtime:
                 self._engine = await self._make_engine()
             if self._engine is None:
                 return Exit.CLEAN
+            if self._paused:
+                self._engine.stops.add(PAUSED)
             if self._stop_reason is not None:  # it came when there was nothing left to cancel
                 self._engine.stop(self._stop_reason)
             return await self._engine.run()
@@ -211,6 +215,18 @@ class Runtime:
             self._engine.stop(reason, code)
         elif self._starting is not None:
             self._starting.cancel()
+
+    def pause(self) -> None:
+        """Fetch nothing more until :meth:`resume`; what is at work goes on, and stops and drains are as ever."""
+        self._paused = True
+        if self._engine is not None:
+            self._engine.stops.add(PAUSED)
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self._paused = False
+        if self._engine is not None:
+            self._engine.stops.discard(PAUSED)
 
     def force(self) -> None:
         """Stop without a drain; what is at work will be delivered again."""

@@ -23,6 +23,10 @@ __all__ = ["main"]
 COMMANDS: Mapping[str, str] = {
     "run": "Run workers, one process or many.",
     "demo": "Watch Pythia work: no broker, no files, nothing to install.",
+    "top": "Watch a running fleet.",
+    "scale": "Set how many processes a running fleet has.",
+    "pause": "Have a running fleet fetch nothing more.",
+    "resume": "Have a paused fleet go on.",
     "check": "Say what is good and what is wrong about a worker.",
     "config": "Show every setting of a worker and where it comes from.",
     "send": "Send each line of standard input as a message.",

@@ -64,6 +64,11 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
     type=click.Choice(["debug", "info", "warning", "error", "critical"]),
     help="The least that is logged.",
 )
+@click.option(
+    "--control",
+    metavar="PATH|none",
+    help="The socket for pythia top, scale, pause and resume; by default in a folder of this user's own.",
+)
 def command(
     target: str,
     processes: int | None,
@@ -77,6 +82,7 @@ def command(
     uvloop: bool,
     log_format: str | None,
     log_level: str | None,
+    control: str | None,
 ) -> None:
     """Run workers, one process or many.
 
@@ -101,7 +107,7 @@ def command(
         window = {} if scale_down_window is None else {"scale_down_window": scale_down_window}
         given["scaling"] = {"kind": policy, **window}
     bounds = _bounds(processes, least, most, policy)
-    raise SystemExit(_supervise(target, bounds, file, {**given, **options}, policy, listen))
+    raise SystemExit(_supervise(target, bounds, file, {**given, **options}, policy, listen, control))
 
 
 def _bounds(
@@ -129,9 +135,11 @@ def _supervise(
     overrides: dict[str, Any],
     policy: str | None,
     listen: str | None,
+    control: str | None,
 ) -> int:
     from pythia_core import logs, plugins
     from pythia_core.config import resolve
+    from pythia_core.supervisor.control import folder
     from pythia_core.supervisor.scaling import Scaler
     from pythia_core.supervisor.shell import Supervisor
     from pythia_core.supervisor.views import choose_view
@@ -145,7 +153,14 @@ def _supervise(
     scaler = None
     if policy is not None and said.scaling is not None:
         scaler = Scaler(said.scaling, policy, *bounds)
-    supervisor = Supervisor(options, bounds[0], choose_view(sys.stderr, os.environ), scaler)
+    socket = folder(os.environ) / f"{os.getpid()}.sock" if control is None else Path(control)
+    supervisor = Supervisor(
+        options,
+        bounds[0],
+        choose_view(sys.stderr, os.environ),
+        scaler,
+        control=None if control == "none" else socket,
+    )
     if listen:
         supervisor.monitoring.open(listen, plugins.load(os.environ).telemetry.values())
     return supervisor.run()

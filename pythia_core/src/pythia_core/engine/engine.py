@@ -120,9 +120,7 @@ class Engine:
             None  # made in ``run``, since an engine is made without an event loop
         )
         self.deadline = float("inf")  # by when a stop has to end
-        self.stops = Stops(
-            changed=lambda reason, stopped: self.tell("paused", reason, stopped), resumed=self._intake_resumed
-        )
+        self.stops = Stops(changed=self._stops_changed, resumed=self._intake_resumed)
         self._batch = batch
         self._sink = sink
         self._dead_letter = dead_letter
@@ -154,6 +152,8 @@ class Engine:
         if self._stop_reason is not None:
             self._begin_to_stop()
         self.tell("start", self.stats)
+        for reason in self.stops:  # set before it ran
+            self.tell("paused", reason, True)
         wrong: ConfigError | None = None  # raised outside of the group, which would wrap it
         async with anyio.create_task_group() as group:
             self._build(group)
@@ -296,6 +296,10 @@ class Engine:
     def _progress(self) -> None:
         if self._session is not None:
             self._session.progress()
+
+    def _stops_changed(self, reason: str, stopped: bool) -> None:
+        if self.stopping is not None:  # telemetry hears nothing before its start
+            self.tell("paused", reason, stopped)
 
     def _intake_resumed(self) -> None:
         if self._session is not None:

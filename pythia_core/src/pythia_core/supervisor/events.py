@@ -18,6 +18,7 @@ __all__ = [
     "Kill",
     "Level",
     "Loaded",
+    "Pin",
     "Report",
     "Say",
     "Scale",
@@ -27,15 +28,15 @@ __all__ = [
     "Tired",
 ]
 
-Command = Literal["stop", "force", "recycle"]
+Command = Literal["stop", "force", "recycle", "pause", "resume"]
 Level = Literal["info", "warning", "error"]
-Wish = Literal["stop", "roll", "more", "fewer"]
+Wish = Literal["stop", "roll", "more", "fewer", "pause", "resume"]
 Waiting = Literal["", "broker", "itself"]
 
 
 @attrs.frozen
 class Asked:
-    """An operator's signal; ``stop`` for each single SIGTERM and SIGINT, echoes included."""
+    """An operator's signal or word; ``stop`` for each single SIGTERM and SIGINT, echoes included."""
 
     wish: Wish
 
@@ -46,6 +47,19 @@ class Scale:
 
     target: int
     why: str = ""
+
+
+@attrs.frozen
+class Pin:
+    """An operator wants so many children whatever a policy says.
+
+    Args:
+        target: how many; None gives the number back to the policy, or to what it was before.
+        seconds: for how long; None until it is given back.
+    """
+
+    target: int | None
+    seconds: float | None = None
 
 
 @attrs.frozen
@@ -113,7 +127,7 @@ class Tick:
     """Time has passed. Comes each second, and when :meth:`Machine.wakeup` said so."""
 
 
-Event = Asked | Scale | Loaded | Report | Tired | Draining | Fault | Died | Tick
+Event = Asked | Scale | Pin | Loaded | Report | Tired | Draining | Fault | Died | Tick
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ class Totals:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """A living child for people to look at."""
+    """A living child for people to look at; ``busy`` is the used share of its slots, 0 to 1."""
 
     number: int
     slot: int
@@ -43,6 +43,7 @@ class Row:
     state: str
     reason: str
     totals: Totals
+    busy: float = 0.0
 
 
 @attrs.define(eq=False)

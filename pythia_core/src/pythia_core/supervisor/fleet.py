@@ -33,6 +33,7 @@ class Child:
         silent: it should report and does not.
         tired: why it asked to be recycled; ``recycled``: it follows one that was.
         fault: why it is about to end; ``hopeless``: it said that another start would end the same way.
+        paused: it was started so, or told so last.
         kill_at: when it is killed if it has not ended.
     """
 
@@ -56,6 +57,7 @@ class Child:
     recycled: bool = False
     fault: str = ""
     hopeless: bool = False
+    paused: bool = False
     kill_at: float | None = None
     killed: bool = False
 

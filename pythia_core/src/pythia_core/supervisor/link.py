@@ -23,7 +23,7 @@ from pythia_core.supervisor.wire import Mailbox, Options
 
 __all__ = ["Link", "Order"]
 
-Order = Literal["stop", "force", "recycle", "observe", "sigterm", "orphaned"]
+Order = Literal["stop", "force", "recycle", "observe", "pause", "resume", "sigterm", "orphaned"]
 OPTIONS_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1
 

@@ -21,6 +21,9 @@ can leave something undone. Its invariants, each with a test of the same name:
 9. *Recycled one at a time.* A child that asks to be recycled is told to only while all others are at work, and the next
    only when its successor is ready, or has had 60 s. It is no crash: nothing is counted and there is no wait.
 10. *One end.* ``End`` comes once, when no child is left.
+11. *Pinned until it ends.* While an operator has pinned the target, no policy moves it; when the time is up or it is given
+   back, it is what the policy last wanted, or what it was before.
+12. *All pause.* Once paused, every loaded child is told so once, and a new one starts paused; resuming likewise.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from pythia_core.supervisor.events import (
     Kill,
     Level,
     Loaded,
+    Pin,
     Report,
     Say,
     Scale,
@@ -53,6 +57,7 @@ from pythia_core.supervisor.events import (
 )
 from pythia_core.supervisor.fleet import KILL_GRACE, Child, Seat, describe_status, free_slot, processes
 from pythia_core.supervisor.hope import Hope
+from pythia_core.supervisor.operator import Operator
 from pythia_core.supervisor.roll import READY_SECONDS, Roll
 
 __all__ = ["Machine"]
@@ -80,6 +85,7 @@ class Machine:
     roll: Roll | None = attrs.field(default=None, init=False)
     restarts: int = attrs.field(default=0, init=False)
     stopping: bool = attrs.field(default=False, init=False)
+    operator: Operator = attrs.field(factory=Operator, init=False)
     exit_code: int = attrs.field(default=0, init=False)
     _signals: StopSignals = attrs.field(factory=StopSignals, init=False)
     _started: int = attrs.field(default=0, init=False)
@@ -101,6 +107,7 @@ class Machine:
         times = [seat.due for seat in self.seats if seat.child is None]
         times += [child.kill_at for child in self.children.values() if child.kill_at and not child.killed]
         times += [self.roll.deadline] if self.roll else []
+        times += [self.operator.until] if self.operator.until else []
         return min((time for time in times if time > now), default=None)
 
     # What is known -------------------------------------------------------------------------------
@@ -112,6 +119,8 @@ class Machine:
             self._asked(event.wish)
         elif isinstance(event, Scale):
             self._scale(event)
+        elif isinstance(event, Pin):
+            self.operator.pin(self, event)
         elif (child := self.children.get(event.number)) is None:
             return  # it was its last word, heard after its death
         elif isinstance(event, Loaded):
@@ -135,6 +144,8 @@ class Machine:
             self.say("info", f"asked for {wish}, but a stop is under way")
         elif wish == "roll":
             self._begin_roll()
+        elif wish in ("pause", "resume"):
+            self.operator.pause(self, wish == "pause")
         elif wish == "more":
             self.target += 1
             self.say("info", f"one more: {processes(self.target)}")
@@ -146,7 +157,7 @@ class Machine:
 
     def _scale(self, wanted: Scale) -> None:
         target = max(1, wanted.target)
-        if self.stopping or target == self.target:
+        if self.stopping or self.operator.overrules(target) or target == self.target:
             return
         self.say("info", f"scaling from {self.target:,} to {processes(target)}: {wanted.why or 'asked to'}")
         self.target = target
@@ -236,6 +247,7 @@ class Machine:
     # What follows --------------------------------------------------------------------------------
 
     def _advance(self) -> None:
+        self.operator.advance(self)
         why = self._hope.lost(self.seats, self.children.values(), self.now)
         if why and not self.stopping:
             self._give_up(why)
@@ -310,7 +322,8 @@ class Machine:
     def spawn(self, *, recycled: bool = False) -> Child:
         """Start a child."""
         self._started += 1
-        child = Child(self._started, free_slot(self.children.values()), self.now, recycled=recycled)
+        slot = free_slot(self.children.values())
+        child = Child(self._started, slot, self.now, recycled=recycled, paused=self.operator.paused)
         self.children[child.number] = child
         self._actions.append(Spawn(child.number, child.slot))
         return child
@@ -331,6 +344,10 @@ class Machine:
 
     def _seat_of(self, child: Child) -> Seat | None:
         return next((seat for seat in self.seats if seat.child is child), None)
+
+    def order(self, child: Child, command: Command) -> None:
+        """Send a child a command after which it goes on."""
+        self._actions.append(Tell(child.number, command))
 
     def say(self, level: Level, text: str) -> None:
         """Log a line."""

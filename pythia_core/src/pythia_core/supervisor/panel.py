@@ -31,6 +31,7 @@ COLUMNS = {
     "state": 0,
     "rate": 0,
     "in flight": 70,
+    "busy": 110,
     "done": 0,
     "retried": 80,
     "dead letters": 0,
@@ -127,6 +128,8 @@ def _title(overview: Overview) -> Text:
     title = Text.assemble(
         (overview.title, "bold"), "  ", (state, style), f"  up {_duration(overview.uptime)}"
     )
+    for mark in ("paused", "pinned"):
+        title.append(f"  {mark}" if getattr(overview, mark) else "", "yellow")
     return title.append(f"  {restarts(overview)}" if overview.restarts else "")
 
 
@@ -140,6 +143,7 @@ def _table(overview: Overview, most: int, width: int) -> Table:
     rows = sorted(overview.rows, key=lambda row: (row.state == "ready", row.slot))[: max(0, most)]
     for row in sorted(rows, key=lambda row: row.slot):
         cells = {"process": str(row.number), "pid": str(row.pid), **_figures(row.totals)}
+        cells["busy"] = f"{row.busy:.0%}"
         cells["state"] = Text(row.state, style=STATES.get(row.state, ""))
         table.add_row(*(cells[name] for name in shown), _reason(row))
     if len(overview.rows) != 1:

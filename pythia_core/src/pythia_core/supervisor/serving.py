@@ -51,6 +51,8 @@ def serve(options: Options, link: Link) -> int:
         link.flush()
         return Exit.ERROR
     child = _Child(link, runtimes)
+    if options.paused:
+        child.obey("pause")
     link.say("loaded", listen=_wish_to_listen(runtimes), drain_timeout=child.drain_timeout)
     with tuned(min(runtime.resolved.gc_threshold for runtime in runtimes)):
         code: int = anyio.run(child.run, backend="asyncio", backend_options=loop_options)
@@ -167,6 +169,10 @@ class _Child:
         """Do as told."""
         if order == "observe":
             self._observing.set()
+            return
+        if order in ("pause", "resume"):
+            for runtime in self.runtimes:
+                runtime.pause() if order == "pause" else runtime.resume()
             return
         if order == "force":
             self.last_resort.arm(KILL_GRACE, Exit.WATCHDOG)

@@ -14,6 +14,8 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,6 +24,7 @@ from pythia_core.contracts import Snapshot
 from pythia_core.errors import PythiaError
 from pythia_core.monitoring import Monitoring
 from pythia_core.supervisor import trap
+from pythia_core.supervisor.control import Control
 from pythia_core.supervisor.events import (
     Action,
     Asked,
@@ -32,6 +35,7 @@ from pythia_core.supervisor.events import (
     Fault,
     Kill,
     Loaded,
+    Pin,
     Report,
     Say,
     Scale,
@@ -61,6 +65,7 @@ WISHES: dict[int, Wish] = {
     signal.SIGTTOU: "fewer",
 }
 TICK_SECONDS = 1.0
+MOST = 1_000  # processes that an operator may ask for
 NOT_STARTED = 71  # EX_OSERR: the machine cannot start another process now
 
 
@@ -82,6 +87,7 @@ class Supervisor:
         view: shows it all.
         scaler: decides how many there should be; None leaves it to signals.
         monitoring: takes reports; opened later if a worker asks for it.
+        control: the path of the socket that operators speak to, or None for none.
     """
 
     options: Options
@@ -89,6 +95,7 @@ class Supervisor:
     view: View
     scaler: Scaler | None = None
     monitoring: Monitoring = attrs.field(factory=Monitoring)
+    control: Path | None = None
     figures: Figures = attrs.field(factory=Figures, init=False)
     _machine: Machine = attrs.field(init=False)
     _children: dict[int, Process] = attrs.field(factory=dict, init=False)
@@ -108,6 +115,7 @@ class Supervisor:
         trapped = trap.install()
         terminal = _has_terminal()
         self._selector.register(trapped.reader, selectors.EVENT_READ, None)
+        control = self._listen_to_operators()
         try:
             while self._exit_code is None:
                 self._feed(Tick())
@@ -115,13 +123,15 @@ class Supervisor:
                 self._show()
                 for key, _ in self._selector.select(self._timeout()):
                     if key.data is not None:
-                        self._listen(key.data)
+                        key.data()
                 for number in trapped.caught():
                     self._caught(number, terminal)
                 self._reap()
         finally:
             self._show(last=True)
             self.monitoring.close()
+            if control is not None:
+                control.close()
             self._selector.close()
         return self._exit_code
 
@@ -249,9 +259,14 @@ class Supervisor:
             theirs.close()
         mailbox = Mailbox(ours)
         self._children[number] = Process(popen, mailbox)
-        self._selector.register(ours, selectors.EVENT_READ, number)
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._listen, number))
         told = attrs.evolve(
-            self.options, number=number, slot=slot, processes=self._machine.target, supervisor=os.getpid()
+            self.options,
+            number=number,
+            slot=slot,
+            processes=self._machine.target,
+            paused=self._machine.operator.paused,
+            supervisor=os.getpid(),
         )
         mailbox.send(attrs.asdict(told))
         log.info("process %d started, pid %d", number, popen.pid)
@@ -325,6 +340,35 @@ class Supervisor:
             "decisions": list(scaler.decisions) if scaler else [],
         }
 
+    # -- operators -----------------------------------------------------------------------------------
+
+    def _listen_to_operators(self) -> Control | None:
+        if self.control is None:
+            return None
+        control = Control(self.control, self._selector, self._answer)
+        try:
+            control.open()
+        except OSError as error:
+            log.warning(
+                "no control socket, so pythia top and pythia scale cannot reach this fleet: %s", error
+            )
+            return None
+        return control
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what an operator says."""
+        wish = request["do"]
+        if wish == "show":
+            return attrs.asdict(self.overview())
+        if wish == "scale":
+            self._feed(_pin(request))
+        elif wish in ("pause", "resume"):
+            self._feed(Asked(wish))
+        else:
+            raise ValueError(wish)
+        machine = self._machine
+        return {"target": machine.target, "paused": machine.operator.paused, "stopping": machine.stopping}
+
     # -- what it looks like --------------------------------------------------------------------------
 
     def _show(self, *, last: bool = False) -> None:
@@ -349,6 +393,7 @@ class Supervisor:
                 state=child.state,
                 reason="; ".join(child.reasons),
                 totals=self.figures.of(child.number, now),
+                busy=child.busy,
             )
             for child in machine.children.values()
             if child.number in self._children
@@ -360,9 +405,21 @@ class Supervisor:
             totals=self.figures.all(now),
             restarts=machine.restarts,
             stopping=machine.stopping,
+            paused=machine.operator.paused,
+            pinned=machine.operator.pinned,
             uptime=now - self._began,
             title=self.options.target,
         )
+
+
+def _pin(request: dict[str, Any]) -> Pin:
+    """Return a request for a number of processes as an event, checked."""
+    target, seconds = request["target"], request.get("seconds")
+    if target is not None and not (type(target) is int and 1 <= target <= MOST):
+        raise ValueError(target)
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+        raise ValueError(seconds)
+    return Pin(target, seconds)
 
 
 def _log(level: int, text: str) -> None:

@@ -30,6 +30,8 @@ class Overview:
         totals: of all, the dead included.
         restarts: how many had to be replaced.
         stopping: True from the first signal on.
+        paused: whether an operator has paused it.
+        pinned: whether an operator has pinned the number of processes.
         uptime: seconds.
         title: what is run.
     """
@@ -40,6 +42,8 @@ class Overview:
     totals: Totals
     restarts: int
     stopping: bool
+    paused: bool = False
+    pinned: bool = False
     uptime: float
     title: str
 

@@ -29,6 +29,7 @@ class Options:
         slot: see :class:`~pythia_core.Start`.
         processes: how many there are to be, for the check of memory.
         monitored: somebody listens to reports, see :class:`~pythia_core.Telemetry`.
+        paused: whether to fetch nothing until told to resume.
         supervisor: process id of the parent, to notice that it has died already.
     """
 
@@ -38,6 +39,7 @@ class Options:
     number: int = 1
     slot: int = 0
     processes: int = 1
+    paused: bool = False
     supervisor: int = 0
     monitored: bool = False
 
@@ -80,8 +82,12 @@ class Mailbox:
             self._outgoing.clear()
         return True
 
-    def receive(self) -> list[dict[str, Any]]:
-        """Return the messages that have come; ``closed`` is True once there will be no more."""
+    def receive(self, longest: int | None = None) -> list[dict[str, Any]]:
+        """Return the messages that have come; ``closed`` is True once there will be no more.
+
+        Raises:
+            ValueError: if something is no JSON, or longer than so many bytes.
+        """
         while not self.closed:
             try:
                 data = self.socket.recv(CHUNK)
@@ -91,6 +97,8 @@ class Mailbox:
                 data = b""
             self.closed = not data
             self._incoming += data
+            if longest is not None and len(self._incoming) > longest:
+                raise ValueError(f"more than {longest} bytes at once")
         *lines, rest = self._incoming.split(b"\n")
         self._incoming = bytearray(rest)
         return [orjson.loads(line) for line in lines]
