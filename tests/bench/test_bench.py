@@ -13,10 +13,12 @@ from bench.latency import percentile
 from bench.probe import Figure, Findings, Found, Probe, Subject, examine
 from bench.run import Measurement
 from bench.turn import Turn
+from tests.servers.rabbitmq import RabbitServer
 
 NO_BROKER = ["engine", "layers", "waiting", "growth"]
 REDIS = ["redis", "faststream", "publish", "latency", "process"]
 KAFKA = ["kafka", "kafka-librdkafka", "kafka-faststream"]
+RABBITMQ = ["rabbitmq", "rabbitmq-prefetch-10", "rabbitmq-aio-pika", "rabbitmq-faststream"]
 
 
 def bench_of(*contenders: Contender) -> Bench:
@@ -62,7 +64,7 @@ def everything_is_measured(name: str, file: Path) -> None:
 
 def test_every_bench_is_tried_here() -> None:
     """A new one joins one of the lists above."""
-    assert sorted(NO_BROKER + REDIS + KAFKA) == sorted(BENCHES)
+    assert sorted(NO_BROKER + REDIS + KAFKA + RABBITMQ) == sorted(BENCHES)
 
 
 @pytest.mark.parametrize("name", NO_BROKER)
@@ -84,6 +86,15 @@ def test_a_bench_on_redis_runs(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", KAFKA)
 def test_a_bench_on_kafka_runs(name: str, tmp_path: Path) -> None:
     """Everybody in it works; our own and the bare loop ask Kafka at their end whether anything is uncommitted."""
+    everything_is_measured(name, tmp_path / "out.json")
+
+
+@pytest.mark.parametrize("name", RABBITMQ)
+def test_a_bench_on_rabbitmq_runs(
+    rabbitmq_server: RabbitServer, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody in it works; each asks RabbitMQ at its end whether anything is left in its queue."""
+    monkeypatch.setattr("bench.rabbitmq.server", lambda: rabbitmq_server)
     everything_is_measured(name, tmp_path / "out.json")
 
 
