@@ -131,6 +131,14 @@ SNIPPETS = (
         "Kafka",
     ),
     Snippet(
+        "Metrics Collection",
+        "from pythia.monitoring import MetricsCollector",
+        "Alerting Rules",
+        "metrics_collection.py",
+        "test_metrics.py::test_the_guides_metrics_stand_beside_pythias_own",
+        "",
+    ),
+    Snippet(
         "Configuration Management",
         "import os",
         "Testing Scaling",

@@ -95,7 +95,7 @@ def test_pythia_register_telemetry(toy: plugins.Registry) -> None:
 
 def test_pythia_register_commands(toy: plugins.Registry) -> None:
     """A command is added to Pythia's own."""
-    assert [command.name for command in plugins.discover({}).commands()] == ["toy"]
+    assert "toy" in [command.name for command in plugins.discover({}).commands()]
     assert isinstance(plugins.discover({}).commands()[0], click.Command)
 
 

@@ -86,6 +86,7 @@ from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 if TYPE_CHECKING:
     from pythia_core.config import UNSET, WorkerConfig
     from pythia_core.plugins import hookimpl
+    from pythia_core.supervisor.scaling import Scaler
     from pythia_core.worker import Worker
 
 __all__ = [
@@ -138,6 +139,7 @@ __all__ = [
     "Resource",
     "Retry",
     "RetryPolicy",
+    "Scaler",
     "ScalingPolicy",
     "Secret",
     "Seen",
@@ -170,6 +172,7 @@ __all__ = [
 
 _LATE = {
     "UNSET": "pythia_core.config",
+    "Scaler": "pythia_core.supervisor.scaling",
     "Worker": "pythia_core.worker",
     "WorkerConfig": "pythia_core.config",
     "hookimpl": "pythia_core.plugins",  # pluggy takes 20 ms, which only plugins need to wait for

@@ -1,0 +1,237 @@
+"""Every metric of Pythia's own, made of reports when somebody asks: names, units and what they are made of, in one place.
+
+Names and attributes are OpenTelemetry's semantic conventions for messaging and processes where these have any, in
+Prometheus's spelling; the rest begins with ``pythia_``. Nothing here runs for a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import Any, Final
+
+from pythia_core import DURATION_BOUNDS, QueueObservation, Snapshot
+from pythia_metrics.families import Family, Kind
+
+__all__ = ["ALIASES", "aliases", "of_fleet", "of_process"]
+
+DURATION = "messaging_process_duration_seconds"
+OUTCOMES: Final = ("done", "skipped", "dead_lettered", "released")
+
+COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
+    "received": ("messaging_client_consumed_messages_total", "Messages that were delivered to a worker."),
+    "outputs": ("messaging_client_sent_messages_total", "Outputs that a sink confirmed."),
+    "failures": ("pythia_failures_total", "Handler calls that failed, each attempt counted."),
+    "retried": ("pythia_retries_total", "Messages parked for another attempt."),
+    "dead_lettered": ("pythia_dead_letters_total", "Dead letters that were confirmed."),
+    "settled": ("pythia_settled_messages_total", "Messages that the broker was told of and confirmed."),
+    "settlements": ("pythia_commits_total", "Calls by which the broker was told what became of messages."),
+    "refused": ("pythia_refused_total", "Settlements that the broker refused as no longer ours."),
+    "subscriptions": ("pythia_subscriptions_total", "How often a worker has subscribed."),
+}
+"""Counters of the engine by the name of their metric."""
+
+ALIASES: Final = ("messages_processed_total", "message_processing_seconds", "queue_size")
+"""Names of the user's guide, said only where no metric of a user's own has the name."""
+
+
+def of_process(report: Mapping[str, Any]) -> Iterable[Family]:
+    """Return the families of one process's report."""
+    made: dict[str, Family] = {}
+
+    def family(name: str, kind: Kind, text: str) -> Family:
+        return made.setdefault(name, Family(name, kind, text))
+
+    for worker in report.get("workers", ()):
+        labels = labels_of(worker)
+        _count(family, worker, labels)
+        _measure(family, worker, labels)
+    user, system = report.get("cpu") or (0.0, 0.0)
+    cpu = family(
+        "process_cpu_time_seconds_total", "counter", "Processor time of all processes, user code included."
+    )
+    cpu.add(user, {"cpu_mode": "user"})
+    cpu.add(system, {"cpu_mode": "system"})
+    family("process_memory_usage_bytes", "gauge", "Resident memory.").add(report.get("rss", 0))
+    family("process_thread_count", "gauge", "Threads.").add(report.get("threads", 0))
+    family("pythia_process_busy_ratio", "gauge", "The used share of the slots, 0 to 1.").add(
+        report.get("busy", 0.0)
+    )
+    return made.values()
+
+
+def labels_of(worker: Mapping[str, Any]) -> dict[str, str]:
+    """Return a worker's attributes: few values each, never a message's."""
+    return {
+        "worker": worker["name"],
+        "messaging_system": worker["system"],
+        "messaging_destination_name": worker["destination"],
+        "messaging_consumer_group_name": worker["group"] or "",
+    }
+
+
+def _count(family: Any, worker: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    counters = worker.get("counters") or {}
+    for counter, (name, text) in COUNTERS.items():
+        family(name, "counter", text).add(counters.get(counter, 0), labels)
+    text = "Messages that are finished, by what became of them."
+    for outcome, count in outcomes(counters).items():
+        family("pythia_messages_total", "counter", text).add(count, {**labels, "outcome": outcome})
+    text = "Partitions that came and went; lost ones went before they were settled."
+    for event in ("assigned", "revoked", "lost"):
+        family("pythia_partitions_total", "counter", text).add(
+            counters.get(event, 0), {**labels, "event": event}
+        )
+    text = "Times that a broker could not be asked how much is left."
+    family("pythia_observer_errors_total", "counter", text).add(worker.get("observer_errors", 0), labels)
+    if durations := worker.get("durations"):
+        histogram = family(DURATION, "histogram", "Duration of processing, one call of a handler.")
+        _bucket(
+            histogram, durations, worker["duration_sum"], {**labels, "messaging_operation_name": "process"}
+        )
+
+
+def outcomes(counters: Mapping[str, int]) -> dict[str, int]:
+    """Return what became of the messages that are finished."""
+    others = {name: counters.get(name, 0) for name in OUTCOMES[1:]}
+    return {"done": max(0, counters.get("finished", 0) - sum(others.values())), **others}
+
+
+def _bucket(histogram: Family, durations: list[int], total: float, labels: Mapping[str, str]) -> None:
+    bounds = [*(f"{bound:g}" for bound in DURATION_BOUNDS), "+Inf"]
+    for bound, count in zip(bounds, accumulate(durations), strict=True):
+        histogram.add(count, {**labels, "le": bound}, "_bucket")
+    histogram.add(total, labels, "_sum")
+    histogram.add(sum(durations), labels, "_count")
+
+
+def _measure(family: Any, worker: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    counters = worker.get("counters") or {}
+    gauges = {
+        "pythia_messages_in_flight": ("Messages delivered and not finished.", counters.get("in_flight", 0)),
+        "pythia_messages_parked": ("Messages that wait for their next attempt.", worker.get("parked", 0)),
+        "pythia_watermark_age_seconds": (
+            "For how long the first open message has held up a committed position.",
+            worker.get("held", 0.0),
+        ),
+        "pythia_partitions_assigned": ("Partitions that are this process's.", worker.get("partitions", 0)),
+        "pythia_worker_ready": ("1 if it consumes.", float(bool(worker.get("ready")))),
+        "pythia_worker_slots": ("Messages that may run at once.", worker.get("slots", 0)),
+        "pythia_messages_stuck": (
+            "Messages at one thing for a minute or more.",
+            len(worker.get("stuck", ())),
+        ),
+    }
+    for name, (text, value) in gauges.items():
+        family(name, "gauge", text).add(value, labels)
+    text = "1 for each reason for which intake is stopped."
+    for reason in worker.get("paused", ()):
+        family("pythia_intake_stopped", "gauge", text).add(1, {**labels, "reason": reason[:60]})
+
+
+# -- of all together ---------------------------------------------------------------------------------------------
+
+
+def of_fleet(fleet: Mapping[str, Any]) -> list[Family]:
+    """Return the families that only all processes together have: queues and scaling. What is unknown is not there."""
+    snapshot: Snapshot = fleet["snapshot"]
+    made = [_replicas(fleet), *_queues(snapshot), *_scaling(fleet, snapshot)]
+    restarts = Family("pythia_process_restarts_total", "counter", "Processes that had to be replaced.")
+    restarts.add(fleet["restarts"])
+    return [*made, restarts]
+
+
+def _replicas(fleet: Mapping[str, Any]) -> Family:
+    replicas = Family("pythia_worker_replicas", "gauge", "Processes by state.")
+    for state in ("starting", "waiting", "ready", "draining", "silent"):
+        replicas.add(sum(child["state"] == state for child in fleet["children"]), {"state": state})
+    return replicas
+
+
+def _queues(snapshot: Snapshot) -> list[Family]:
+    messages = Family("pythia_queue_messages", "gauge", "Messages left, by whether they have been delivered.")
+    gauges = {
+        "oldest_age_s": ("pythia_queue_oldest_message_age_seconds", "Age of the oldest unsettled message."),
+        "arrival_rate": ("pythia_queue_arrivals_per_second", "Messages that come, a second."),
+        "ack_rate": ("pythia_queue_settled_per_second", "Messages settled by these processes, a second."),
+        "partitions": ("pythia_queue_partitions", "Partitions of the source."),
+        "partitions_with_lag": ("pythia_queue_partitions_with_lag", "Partitions with something left."),
+        "max_partition_lag": ("pythia_queue_max_partition_lag", "Messages left in the fullest partition."),
+    }
+    made = {attribute: Family(name, "gauge", text) for attribute, (name, text) in gauges.items()}
+    lag = Family("pythia_consumer_lag_messages", "gauge", "Messages left for the group.")
+    drain = Family(
+        "pythia_time_to_drain_seconds", "gauge", "Time that what is left takes at what was measured."
+    )
+    for queue in snapshot.queues:
+        labels = _labels(queue)
+        if queue.backlog is not None:
+            messages.add(queue.backlog, {**labels, "state": "ready"})
+            lag.add(queue.backlog + (queue.in_flight or 0), labels)
+            if snapshot.true_rate and snapshot.ready:
+                drain.add(queue.backlog / (snapshot.true_rate * snapshot.ready), labels)
+        if queue.in_flight is not None:
+            messages.add(queue.in_flight, {**labels, "state": "in_flight"})
+        for attribute, family in made.items():
+            if (value := getattr(queue, attribute)) is not None:
+                family.add(value, labels)
+    return [messages, lag, drain, *made.values()]
+
+
+def _labels(queue: QueueObservation) -> dict[str, str]:
+    return {
+        "messaging_system": queue.system,
+        "messaging_destination_name": queue.destination,
+        "messaging_consumer_group_name": queue.group or "",
+    }
+
+
+def _scaling(fleet: Mapping[str, Any], snapshot: Snapshot) -> list[Family]:
+    desired = Family("pythia_scaling_desired_replicas", "gauge", "Processes that there should be.")
+    desired.add(fleet["target"])
+    made = [desired]
+    if snapshot.true_rate is not None:
+        rate = Family(
+            "pythia_worker_true_rate", "gauge", "Messages a second that one process can do, as measured."
+        )
+        rate.add(snapshot.true_rate)
+        made.append(rate)
+    if fleet["policy"] is None:
+        return made
+    bounds = Family("pythia_scaling_bound_replicas", "gauge", "Bounds of the number of processes.")
+    bounds.add(snapshot.min, {"bound": "min"})
+    bounds.add(snapshot.max, {"bound": "max"})
+    at_max = Family("pythia_scaling_at_max", "gauge", "1 if no more processes are allowed.")
+    at_max.add(float(fleet["target"] >= snapshot.max))
+    failures = Family("pythia_scaling_policy_failures_total", "counter", "Times that the policy raised.")
+    failures.add(fleet["policy_failures"])
+    made += [bounds, at_max, failures]
+    if fleet["decisions"]:
+        raw = Family(
+            "pythia_scaling_raw_replicas", "gauge", "What the policy wants, before rounding and bounds."
+        )
+        raw.add(fleet["decisions"][-1].raw)
+        made.append(raw)
+    return made
+
+
+def aliases(families: Iterable[Family]) -> list[Family]:
+    """Return the guide's names, of what the user has no metric of his own by that name."""
+    there = {family.name: family for family in families}
+    made = []
+    if ALIASES[0] not in there and (messages := there.get("pythia_messages_total")):
+        processed = Family(ALIASES[0], "counter", "Messages processed; see pythia_messages_total.")
+        for (_, labels), value in messages.samples.items():
+            said = dict(labels)
+            if said.pop("outcome") == "done":
+                processed.add(value, said)
+        made.append(processed)
+    if ALIASES[1] not in there and (durations := there.get(DURATION)):
+        samples = {
+            (name.replace(DURATION, ALIASES[1]), labels): n for (name, labels), n in durations.samples.items()
+        }
+        made.append(Family(ALIASES[1], "histogram", f"See {DURATION}.", samples=samples))
+    if ALIASES[2] not in there and (lag := there.get("pythia_consumer_lag_messages")):
+        samples = {(ALIASES[2], labels): value for (_, labels), value in lag.samples.items()}
+        made.append(Family(ALIASES[2], "gauge", f"See {lag.name}.", samples=samples))
+    return made

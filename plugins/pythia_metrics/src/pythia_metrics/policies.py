@@ -1,0 +1,353 @@
+"""The policies: from what is known to how many processes are wanted, as pure functions.
+
+None has a clock, I/O or chance, so a history can be replayed through the very code that runs. What is unknown is never
+taken for zero: a policy that lacks what it decides by says ``confidence="unknown"``, which means hold. They give raw
+numbers; damping is the governor's (:mod:`~pythia_metrics.governor`), which is around each of them when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from pythia_core import Recommendation, ScalingPolicy, Snapshot, WorkerObservation
+
+__all__ = [
+    "Advice",
+    "Busy",
+    "Cap",
+    "Cpu",
+    "Drain",
+    "Lag",
+    "Latency",
+    "Least",
+    "Memory",
+    "Most",
+    "Veto",
+    "hold",
+]
+
+RHO = 0.7
+"""The share of what processes can do that is planned for: above it waiting times grow fast (M/M/c)."""
+
+HELPLESS = 0.10
+"""A scale-up that gained less than this share of what was expected shows that something else is short."""
+
+HELPLESS_SECONDS = 300.0
+
+
+def hold(snapshot: Snapshot, reason: str, **inputs: float) -> Recommendation:
+    """Return that nothing changes, because what would be decided by is unknown."""
+    return Recommendation(replicas=snapshot.desired, reason=reason, inputs=inputs, confidence="unknown")
+
+
+def _ready(snapshot: Snapshot) -> list[WorkerObservation]:
+    return [worker for worker in snapshot.workers if worker.state == "ready"]
+
+
+def backlog_of(snapshot: Snapshot) -> tuple[int, bool]:
+    """Return the known part of the backlog and whether all of it is known: a known part may scale out, never in."""
+    known = [queue.backlog for queue in snapshot.queues if queue.backlog is not None]
+    complete = len(known) == len(snapshot.queues) > 0 and not any(queue.at_least for queue in snapshot.queues)
+    return sum(known), complete
+
+
+def partition_cap(snapshot: Snapshot) -> int | None:
+    """Return how many processes can own something, where messages come in partitions: more would be idle."""
+    counts = [queue.partitions for queue in snapshot.queues]
+    if not counts or any(count is None for count in counts):
+        return None
+    return max(1, sum(count or 0 for count in counts))
+
+
+def _known_part(
+    snapshot: Snapshot, replicas: float, reason: str, inputs: dict[str, float], complete: bool
+) -> Recommendation:
+    """Return a recommendation of which a part is unknown only where it scales out."""
+    if not complete and replicas <= snapshot.desired:
+        return hold(snapshot, "hold_unknown", **inputs)
+    return Recommendation(replicas=replicas, reason=reason, inputs=inputs, cap=partition_cap(snapshot))
+
+
+@attrs.define
+class Drain:
+    """As many as do what arrives, and what is left within a time: ``(arrivals / rho + (left + arrivals x start) / time) / rate``.
+
+    Args:
+        rho: the share of their rate that processes are planned for.
+        drain_seconds: within which what is left is to be done.
+    """
+
+    rho: float = RHO
+    drain_seconds: float = 60.0
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return how many. Needs a backlog and the measured rate of one process."""
+        left, complete = backlog_of(snapshot)
+        rates = [queue.arrival_rate for queue in snapshot.queues]
+        if not snapshot.queues or (not complete and not left):
+            return hold(snapshot, "hold_unknown")
+        if snapshot.true_rate is None or snapshot.true_rate <= 0:
+            return self._without_rate(snapshot, left, complete)
+        if any(rate is None for rate in rates):
+            return hold(snapshot, "hold_no_history", backlog=left)
+        arrivals = sum(rate or 0.0 for rate in rates)
+        catching_up = (left + arrivals * snapshot.start_s) / self.drain_seconds if left else 0.0
+        need = arrivals / self.rho + catching_up
+        inputs = {
+            "arrival_rate": arrivals,
+            "backlog": left,
+            "true_rate": snapshot.true_rate,
+            "start_s": snapshot.start_s,
+            "need_rate": need,
+            "lag_threshold": snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * self.rho,
+        }
+        reason = "drain" if catching_up > arrivals / self.rho else "arrival"
+        return _known_part(snapshot, max(1.0, need / snapshot.true_rate), reason, inputs, complete)
+
+    def _without_rate(self, snapshot: Snapshot, left: int, complete: bool) -> Recommendation:
+        """Handlers that take an hour have no rate. Idle and nothing left is known all the same: then one is enough."""
+        ready = _ready(snapshot)
+        idle = bool(ready) and all(worker.busy == 0 for worker in ready)
+        flying = sum(queue.in_flight or 0 for queue in snapshot.queues)
+        if complete and not left and not flying and idle and snapshot.ready == snapshot.replicas:
+            return Recommendation(replicas=1, reason="idle", inputs={"backlog": 0.0})
+        return hold(snapshot, "hold_no_rate", backlog=left)
+
+
+@attrs.define
+class Lag:
+    """``left / threshold``, as KEDA does it; without a threshold it is computed from the measured rate.
+
+    Args:
+        threshold: messages for each process, or None for ``rate x time between commits x 0.7``.
+    """
+
+    threshold: float | None = None
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return how many."""
+        left, complete = backlog_of(snapshot)
+        if not snapshot.queues or (not complete and not left):
+            return hold(snapshot, "hold_unknown")
+        threshold = self.threshold
+        if threshold is None:
+            if snapshot.true_rate is None:
+                return hold(snapshot, "hold_no_rate", backlog=left)
+            threshold = snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * RHO
+        inputs = {"backlog": float(left), "threshold": threshold}
+        wanted = max(1.0, left / threshold) if threshold > 0 else float(snapshot.desired)
+        return _known_part(snapshot, wanted, "lag", inputs, complete)
+
+
+@attrs.define
+class Latency:
+    """By the age of the oldest message: above ``hi`` in proportion, at most twice as many; below ``lo`` one fewer.
+
+    Args:
+        hi: seconds.
+        lo: seconds.
+    """
+
+    hi: float = 30.0
+    lo: float = 3.0
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return how many. A queue that is known to be empty has an age of 0."""
+        ages = [0.0 if queue.backlog == 0 else queue.oldest_age_s for queue in snapshot.queues]
+        known = [age for age in ages if age is not None]
+        if not known:
+            return hold(snapshot, "hold_unknown")
+        oldest, current = max(known), max(1, snapshot.desired)
+        inputs = {"oldest_age_s": oldest}
+        if oldest > self.hi:
+            wanted = min(2.0 * current, current * oldest / self.hi)
+            return _known_part(snapshot, wanted, "age", inputs, len(known) == len(ages))
+        wanted = current - 1 if oldest < self.lo else current
+        return _known_part(snapshot, max(1, wanted), "age", inputs, len(known) == len(ages))
+
+
+@attrs.define
+class Busy:
+    """``n x busy / rho``: by the used share of slots or processor; needs no broker.
+
+    Args:
+        rho: the share that is aimed at.
+    """
+
+    rho: float = RHO
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return how many."""
+        ready = _ready(snapshot)
+        if not ready:
+            return hold(snapshot, "hold_unknown")
+        busy = sum(worker.busy for worker in ready)
+        inputs = {"busy": busy / len(ready), "ready": float(len(ready))}
+        return Recommendation(
+            replicas=max(1.0, busy / self.rho), reason="busy", inputs=inputs, cap=partition_cap(snapshot)
+        )
+
+
+@attrs.define
+class Cpu:
+    """The horizontal pod autoscaler's formula on processor time; a driver for processor-bound work only.
+
+    Work that waits can be late with an idle processor, which this policy answers by scaling in.
+
+    Args:
+        target: the share of one processor that a process should use.
+    """
+
+    target: float = 0.7
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return how many."""
+        ready = _ready(snapshot)
+        if not ready:
+            return hold(snapshot, "hold_unknown")
+        used = sum(worker.cpu / (worker.cpu_limit or 1.0) for worker in ready)
+        inputs = {"cpu": used / len(ready), "target": self.target}
+        return Recommendation(replicas=max(1.0, used / self.target), reason="cpu", inputs=inputs)
+
+
+@attrs.define
+class Memory:
+    """A cap: no more processes than fit into the memory at their present size. It never drives.
+
+    Args:
+        limit_mb: MiB for all processes together.
+        target: the share of it that may be used.
+    """
+
+    limit_mb: float = attrs.field()
+    target: float = 0.8
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return the present number, and how many fit."""
+        sizes = [worker.rss_bytes for worker in _ready(snapshot) if worker.rss_bytes]
+        if not sizes:
+            return hold(snapshot, "hold_unknown")
+        fit = max(1, int(self.limit_mb * self.target * (1 << 20) / max(sizes)))
+        inputs = {"largest_mb": max(sizes) / (1 << 20), "fit": float(fit)}
+        return Recommendation(replicas=min(snapshot.desired, fit), reason="memory", inputs=inputs, cap=fit)
+
+
+# -- composition ---------------------------------------------------------------------------------------------------
+
+
+def _ask(
+    policies: Sequence[ScalingPolicy], snapshot: Snapshot, state: dict[str, Any]
+) -> list[Recommendation]:
+    """Ask several, each with a state of its own."""
+    return [policy.decide(snapshot, state.setdefault(str(n), {})) for n, policy in enumerate(policies)]
+
+
+def _bounded(chosen: Recommendation, answers: Sequence[Recommendation]) -> Recommendation:
+    """Return the one chosen, under the lowest cap and above the highest floor of all."""
+    caps = [answer.cap for answer in answers if answer.cap is not None]
+    floors = [answer.floor for answer in answers if answer.floor is not None]
+    return attrs.evolve(chosen, cap=min(caps, default=None), floor=max(floors, default=None))
+
+
+@attrs.define
+class Most:
+    """The largest of several, under the least of their caps. One that does not know may be outbid, never undercut.
+
+    Args:
+        policies: of whom.
+    """
+
+    policies: Sequence[ScalingPolicy]
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return the largest."""
+        answers = _ask(self.policies, snapshot, state)
+        known = [answer for answer in answers if answer.confidence != "unknown"]
+        if not known:
+            return answers[0] if answers else hold(snapshot, "hold_unknown")
+        best = max(known, key=lambda answer: answer.replicas)
+        if len(known) < len(answers) and best.replicas <= snapshot.desired:
+            return hold(snapshot, "hold_unknown", **best.inputs)
+        return _bounded(best, answers)
+
+
+@attrs.define
+class Least:
+    """The smallest of several; one that does not know holds them all.
+
+    Args:
+        policies: of whom.
+    """
+
+    policies: Sequence[ScalingPolicy]
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return the smallest."""
+        answers = _ask(self.policies, snapshot, state)
+        unknown = [answer for answer in answers if answer.confidence == "unknown"]
+        if unknown or not answers:
+            return unknown[0] if unknown else hold(snapshot, "hold_unknown")
+        return _bounded(min(answers, key=lambda answer: answer.replicas), answers)
+
+
+@attrs.define
+class Cap:
+    """One policy under the caps of others, such as memory; theirs that are not known cap nothing.
+
+    Args:
+        policy: which drives.
+        by: whose caps hold.
+    """
+
+    policy: ScalingPolicy
+    by: Sequence[ScalingPolicy]
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return the driver's answer with the lowest cap of all."""
+        said = self.policy.decide(snapshot, state.setdefault("policy", {}))
+        caps = [answer.cap for answer in _ask(self.by, snapshot, state) if answer.confidence != "unknown"]
+        found = [cap for cap in (said.cap, *caps) if cap is not None]
+        return attrs.evolve(said, cap=min(found, default=None))
+
+
+@attrs.define
+class Veto:
+    """One policy that may scale out only while all others want more too; they never scale in.
+
+    Args:
+        policy: which drives.
+        by: who has to agree to a scale-out; one that does not know agrees.
+    """
+
+    policy: ScalingPolicy
+    by: Sequence[ScalingPolicy]
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return the driver's answer, or the present number where it was vetoed."""
+        said = self.policy.decide(snapshot, state.setdefault("policy", {}))
+        answers = _ask(self.by, snapshot, state)
+        against = [a for a in answers if a.confidence != "unknown" and a.replicas <= snapshot.desired]
+        if said.replicas <= snapshot.desired or not against:
+            return said
+        inputs = {**said.inputs, "vetoed": said.replicas}
+        return Recommendation(replicas=snapshot.desired, reason=f"{against[0].reason}_veto", inputs=inputs)
+
+
+@attrs.define
+class Advice:
+    """Decides and changes nothing: what another policy would do stands in its inputs and in ``/scaling``.
+
+    Args:
+        policy: which.
+    """
+
+    policy: ScalingPolicy
+
+    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
+        """Return the present number, and the advice."""
+        said = self.policy.decide(snapshot, state)
+        inputs = {**said.inputs, "advised": said.replicas}
+        return Recommendation(replicas=snapshot.desired, reason=f"advice_{said.reason}", inputs=inputs)

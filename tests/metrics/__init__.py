@@ -1,0 +1,1 @@
+"""Metrics, health and autoscaling: the plugin pythia-metrics."""
