@@ -19,7 +19,7 @@ GUIDE = Path(__file__).with_name("scaling-pythia-workers.txt")
 
 @attrs.frozen
 class Snippet:
-    """A snippet: the heading it stands under, its first line and the line after it, its file, and the test that runs it."""
+    """A snippet: its heading and first line, the line after it if any, its file, and the test that runs it."""
 
     heading: str
     first: str
@@ -33,7 +33,8 @@ class Snippet:
         """Its lines in the guide, but for blank ones, with single spaces."""
         lines = [squeezed(line) for line in GUIDE.read_text().splitlines()]
         start = lines.index(squeezed(self.first), lines.index(squeezed(self.heading)))
-        return [line for line in lines[start : lines.index(self.until, start)] if line]
+        end = lines.index(self.until, start) if self.until else len(lines)
+        return [line for line in lines[start:end] if line]
 
     @property
     def path(self) -> Path:
@@ -145,6 +146,14 @@ SNIPPETS = (
         "environment.py",
         "test_settings.py::test_the_environment_chooses_the_configuration",
         "",
+    ),
+    Snippet(
+        "Testing Scaling",
+        "import asyncio",
+        "",
+        "load.py",
+        "test_load.py::test_horizontal_scaling_as_the_guide_tests_it_on_kafka",
+        "Kafka, Redis",
     ),
 )
 

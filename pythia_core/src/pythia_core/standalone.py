@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -33,11 +34,16 @@ MONITOR_SECONDS = 1.0
 GRACE = 10.0  # seconds past the drain timeout, for shutdown() and for closing connections
 
 
-def run_here(worker: Worker[Any]) -> int:
-    """Run until SIGTERM or SIGINT and drain; return the exit code."""
+def run_here(worker: Worker[Any], make: Callable[[Worker[Any]], Runtime] = Runtime) -> int:
+    """Run until SIGTERM or SIGINT and drain; return the exit code.
+
+    Args:
+        worker: what to run.
+        make: makes its runtime; it may raise ConfigError or PluginError as that does.
+    """
     logs.configure()  # for what goes wrong before it is known how to log
     try:
-        runtime = Runtime(worker)
+        runtime = make(worker)
         options = event_loop_options([runtime])
     except (ConfigError, PluginError) as error:
         log.error("%s", error)

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "check": "Say what is good and what is wrong about a worker.",
     "config": "Show every setting of a worker and where it comes from.",
     "send": "Send each line of standard input as a message.",
+    "loadtest": "Measure a worker under a steady load, and what it lost.",
     "dead-letters": "List dead letters, or replay them.",
     "plugins": "List and check the installed plugins.",
 }

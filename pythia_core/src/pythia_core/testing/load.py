@@ -1,0 +1,176 @@
+"""Load tests: so many workers, so many messages a second, for so long; figures, and proof that nothing was lost."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+
+from pythia_core.brokers.memory import MemoryConsumer
+from pythia_core.contracts import Sink, Source, Start
+from pythia_core.errors import ConfigError
+from pythia_core.runtime import Runtime
+from pythia_core.testing.arrivals import Arrivals
+from pythia_core.testing.crew import AnyWorker, here, processes, target_of
+from pythia_core.testing.recording import Attempt, read_attempts
+from pythia_core.testing.verdict import LoadResults, judge
+from pythia_core.worker import NoSource, worker_name
+
+__all__ = ["LoadTester", "Progress"]
+
+LOOK = 0.1  # seconds between two looks at what is done
+DRAIN_SECONDS = 30.0  # as long as the longest wait between two attempts by default
+
+
+@attrs.frozen
+class Progress:
+    """How far a load test is: messages sent and processed of all, ."""
+
+    sent: int
+    done: int
+    total: int
+
+
+@attrs.define(eq=False, kw_only=True)
+class LoadTester:
+    """Runs workers under a steady load on the broker that they are written for.
+
+    Each worker is a process, started as ``python worker.py`` would be, and messages go to where its source reads. A worker
+    on the broker in memory runs once, in this event loop, since nothing outside this process could reach that broker.
+    Messages that lay there before are processed too, and not counted.
+
+    Args:
+        worker_class: what to run; it has to stand at the top level of a file.
+        num_workers: how many processes.
+        messages_per_second: how many messages are sent, evenly, whether or not the workers keep up.
+        duration_seconds: for how long.
+        message_factory: makes the body of message ``n``, counted from 0; ``{"id": n}`` if left out.
+        keys: message ``n`` has the key ``key-{n % keys}``.
+        drain_seconds: after the last message, how long nothing may happen before what is missing counts as missing.
+        watch: told now and then how far it is.
+
+    Raises:
+        ConfigError: if a number is out of bounds, or the class cannot be found by another process.
+
+    Example:
+        ::
+
+            results = await LoadTester(
+                worker_class=OrderProcessor, num_workers=10, messages_per_second=1000, duration_seconds=300
+            ).run()
+            assert results.proven
+            assert results.latency(99) < 0.5
+    """
+
+    worker_class: AnyWorker
+    num_workers: int = attrs.field(default=1)
+    messages_per_second: float = attrs.field(default=100.0)
+    duration_seconds: float = attrs.field(default=10.0)
+    message_factory: Callable[[int], Any] | None = None
+    keys: int = attrs.field(default=100)
+    drain_seconds: float = attrs.field(factory=lambda: DRAIN_SECONDS)
+    watch: Callable[[Progress], None] = lambda progress: None
+
+    @num_workers.validator
+    @messages_per_second.validator
+    @duration_seconds.validator
+    @keys.validator
+    @drain_seconds.validator
+    def _positive(self, field: Any, value: float) -> None:
+        if not value > 0:
+            raise ConfigError(f"{field.name} is {value!r}; it must be more than 0")
+
+    async def run(self) -> LoadResults:
+        """Start the workers, send the messages, wait until they are processed, stop the workers, and judge.
+
+        Raises:
+            LoadTestError: if a process did not become ready, ended by itself, or did not end well.
+            ConfigError: if the worker cannot run as it is set up.
+            OSError: if the broker cannot be reached.
+        """
+        arrivals = self._arrivals()
+        source = self._source()
+        with tempfile.TemporaryDirectory(prefix="pythia-load-") as name:
+            log = _Log(Path(name))
+            async with self._crew(source, arrivals.run, log.folder) as ordered:
+                await self._load(arrivals, source.counterpart(), log)
+            log.read()
+        keys = self.keys if ordered else None
+        return judge(
+            arrivals.began, arrivals.total, arrivals.confirmed, list(log.by_worker.values()), keys=keys
+        )
+
+    def _arrivals(self) -> Arrivals:
+        return Arrivals(
+            run=secrets.token_hex(8),
+            rate=self.messages_per_second,
+            total=max(1, round(self.messages_per_second * self.duration_seconds)),
+            keys=self.keys,
+            body=self.message_factory or (lambda number: {"id": number}),
+        )
+
+    def _source(self) -> Source:
+        """Return where the workers read; a class that says so is not made for it, since that is done once in a process."""
+        source = self.worker_class.source
+        if isinstance(source, NoSource):
+            return Runtime(self.worker_class()).source
+        return source.resolve(Start(worker_name(self.worker_class), environ=os.environ))
+
+    def _crew(self, source: Source, run: str, folder: Path) -> AbstractAsyncContextManager[bool]:
+        if isinstance(source, MemoryConsumer):
+            return here(self.worker_class, run, folder)
+        return processes(target_of(self.worker_class), run, folder, self.num_workers)
+
+    async def _load(self, arrivals: Arrivals, sink: Sink, log: _Log) -> None:
+        """Send the messages and wait for what becomes of them."""
+        async with _opened(sink), anyio.create_task_group() as group:
+            group.start_soon(self._watch, arrivals, log)
+            await arrivals.send(sink)
+            await self._drained(arrivals, log)
+            group.cancel_scope.cancel()
+
+    async def _drained(self, arrivals: Arrivals, log: _Log) -> None:
+        """Wait until all that was sent is processed, or nothing has happened for a while."""
+        quiet, seen = anyio.current_time(), log.read()
+        while not arrivals.confirmed <= log.done and anyio.current_time() - quiet < self.drain_seconds:
+            await anyio.sleep(LOOK)
+            if (now := log.read()) != seen:
+                quiet, seen = anyio.current_time(), now
+
+    async def _watch(self, arrivals: Arrivals, log: _Log) -> None:
+        while True:
+            log.read()
+            self.watch(Progress(len(arrivals.confirmed), len(log.done), arrivals.total))
+            await anyio.sleep(LOOK)
+
+
+@attrs.define(eq=False)
+class _Log:
+    """What the processes have written down so far."""
+
+    folder: Path
+    by_worker: dict[Path, list[Attempt]] = attrs.field(factory=dict[Path, list[Attempt]], init=False)
+    done: set[int] = attrs.field(factory=set[int], init=False)
+
+    def read(self) -> int:
+        """Read what is new, and return how many attempts there are in all."""
+        for path in sorted(self.folder.glob("attempts-*")):
+            known = self.by_worker.setdefault(path, [])
+            new = read_attempts(path, len(known))
+            known += new
+            self.done.update(attempt.number for attempt in new if attempt.good)
+        return sum(map(len, self.by_worker.values()))
+
+
+@asynccontextmanager
+async def _opened(sink: Sink) -> AsyncIterator[Sink]:
+    async with sink:
+        await sink.check()
+        yield sink

@@ -1,0 +1,71 @@
+"""``pythia loadtest``: figures for people and for programs, and an exit code that says whether all was well."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command.conftest import WORKER, Pythia
+
+QUICK = ("--rate", "400", "--seconds", "0.25")
+
+FAILING = """
+from pythia_core import Worker, WorkerConfig
+from pythia_core.brokers.memory import MemoryConsumer
+
+
+class Failing(Worker):
+    source = MemoryConsumer("fails")
+    config = WorkerConfig(retry={"attempts": 1})
+
+    async def process(self, message):
+        if message.body["colour"] == "red":
+            raise ValueError("red")
+"""
+
+
+def test_a_good_worker_is_shown_to_be_good(pythia: Pythia, folder: Path) -> None:
+    """People get a table and one sentence that says what is proven."""
+    (folder / "worker.py").write_text(WORKER)
+    done = pythia("loadtest", "worker.py", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert "latency of 99 %" in done.output
+    assert "✓ each of 100 was processed once" in done.output
+
+
+def test_programs_get_json(pythia: Pythia, folder: Path) -> None:
+    """All figures, by the names that they have in Python."""
+    (folder / "worker.py").write_text(WORKER)
+    found = json.loads(pythia("loadtest", "worker.py", *QUICK, "--json").stdout)
+    assert found["proven"] is True
+    assert (found["sent"], found["done"], found["lost"]) == (100, 100, 0)
+    assert found["percentiles"]["50"] <= found["percentiles"]["99.9"]
+
+
+def test_messages_of_a_file_are_sent_in_turn_and_faults_are_told(
+    pythia: Pythia, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two colours one fails for good: half of all, each one an error, and the exit code is 1."""
+    (folder / "worker.py").write_text(FAILING)
+    (folder / "lines").write_text('{"colour": "red"}\n{"colour": "blue"}\n')
+    monkeypatch.setattr("pythia_core.testing.load.DRAIN_SECONDS", 0.3)
+    done = pythia("loadtest", "worker.py", *QUICK, "--messages", "lines")
+    assert done.exit_code == 1
+    assert "✗ 50 failed at every attempt so far" in done.output
+    assert "50.00%" in done.output
+
+
+@pytest.mark.parametrize(("text", "what"), [("", "is empty"), ("{", "a line that is not JSON")])
+def test_a_file_without_messages_is_refused(pythia: Pythia, folder: Path, text: str, what: str) -> None:
+    """The error says what a line has to be."""
+    (folder / "worker.py").write_text(FAILING)
+    (folder / "lines").write_text(text)
+    done = pythia("loadtest", "worker.py", "--messages", "lines")
+    assert done.exit_code == 1 and what in done.output
+
+
+def test_one_of_several_workers_has_to_be_named(pythia: Pythia, folder: Path) -> None:
+    """A load is put on one of them."""
+    (folder / "worker.py").write_text(WORKER.partition("if __name__")[0] + FAILING)
+    done = pythia("loadtest", "worker.py")
+    assert done.exit_code == 1 and "name one, worker.py:OrderProcessor" in done.output

@@ -1,0 +1,122 @@
+"""A load test measures what a worker does under a steady load, in memory and in processes on a real broker."""
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from pythia import Message, Worker
+from pythia.brokers.memory import MemoryConsumer
+from pythia.testing import LoadResults, LoadTester, Progress
+from pythia_core.errors import ConfigError
+from pythia_core.testing.crew import LoadTestError
+from tests.load import workers
+from tests.servers.redis import RedisServer
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio alone: the broker's client knows no other, and the recording is the same."""
+    return "asyncio"
+
+
+async def load(kind: type[Worker[Any]], **options: Any) -> LoadResults:
+    """Put a load on a worker, half a second of it unless told otherwise."""
+    options = {
+        "messages_per_second": 400,
+        "duration_seconds": 0.5,
+        "keys": 5,
+        "drain_seconds": 0.5,
+        **options,
+    }
+    return await LoadTester(worker_class=kind, **options).run()
+
+
+async def test_a_good_worker_is_proven_good() -> None:
+    """All that was sent is processed, once, in order; at the pace it was sent, and not faster."""
+    seen: list[Progress] = []
+    results = await load(workers.Good, watch=seen.append)
+    assert results.proven
+    assert (results.messages, results.sent, results.done, results.order_violations) == (200, 200, 200, 0)
+    assert results.avg_throughput == pytest.approx(400, rel=0.2)
+    assert results.error_rate == 0
+    assert seen[-1].total == 200
+
+
+async def test_failures_are_counted_and_lose_nothing() -> None:
+    """A tenth of the attempts failed and their messages are dead; what was skipped is done."""
+    results = await load(workers.Failing)
+    assert (results.done, results.failed, results.lost) == (180, 20, 0)
+    assert results.error_rate == 0.1
+    assert not results.proven
+
+
+async def test_a_batch_counts_by_message() -> None:
+    """A failure by index is one error, and its neighbours are done."""
+    results = await load(workers.Batches)
+    assert (results.done, results.failed, results.lost, results.errors) == (180, 20, 0, 20)
+
+
+async def test_messages_come_whether_or_not_the_worker_keeps_up() -> None:
+    """At twice what it can do, the last message has waited for half of the time that all of them took."""
+    results = await load(workers.Slow, messages_per_second=200, duration_seconds=1.0)
+    assert results.done == 200
+    assert results.seconds > 1.9
+    assert results.latency(100) > 0.9
+    assert results.avg_latency > 0.4
+
+
+async def test_bodies_are_made_by_the_factory(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bodies, keys and a header by which a message is known again are in the stream that the worker reads."""
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    results = await load(workers.OnRedis, num_workers=2, message_factory=lambda number: {"order": number})
+    assert results.proven
+    assert results.order_violations is None  # Redis deals entries out
+    assert len(results.by_worker) == 2 and sum(results.by_worker) == 200
+    with Redis(port=redis_server.port) as client:
+        entries: Any = client.xrange("load")
+        assert client.xpending("load", "on-redis")["pending"] == 0
+    assert [fields[b"body"] for _, fields in entries] == [b'{"order":%d}' % number for number in range(200)]
+    assert [fields[b"key"] for _, fields in entries] == [b"key-%d" % (number % 5) for number in range(200)]
+
+
+async def test_a_process_that_cannot_start_is_told_with_its_log(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the process and ends with what it said."""
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    with pytest.raises(LoadTestError, match=r"(?s)process 0 ended by itself with 1: .*no table is laid"):
+        await load(workers.Broken)
+
+
+async def test_a_class_that_no_process_can_import_is_refused() -> None:
+    """One inside of a function is told so at once."""
+
+    class Inner(workers.OnRedis):
+        pass
+
+    with pytest.raises(ConfigError, match="defined where another process cannot import it"):
+        await load(Inner)
+
+
+@pytest.mark.parametrize("name", ["num_workers", "messages_per_second", "duration_seconds", "keys"])
+def test_numbers_are_checked(name: str) -> None:
+    """Nothing of nothing is no load."""
+    make: Any = LoadTester
+    with pytest.raises(ConfigError, match=f"{name} is 0; it must be more than 0"):
+        make(worker_class=workers.Good, **{name: 0})
+
+
+async def test_a_source_made_by_the_worker_is_found() -> None:
+    """Where the class names none, an instance does."""
+
+    class Own(Worker[Any]):
+        def __init__(self) -> None:
+            super().__init__(source=MemoryConsumer("load-own"))
+
+        async def process(self, message: Message[Any]) -> None:
+            """Do nothing."""
+
+    assert (await load(Own)).proven
