@@ -38,6 +38,11 @@ class Progress:
     total: int
 
 
+def _positive(tester: LoadTester, field: attrs.Attribute[Any], value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"{field.name} is {value!r}; it must be more than 0")
+
+
 @attrs.define(eq=False, kw_only=True)
 class LoadTester:
     """Runs workers under a steady load on the broker that they are written for.
@@ -70,22 +75,13 @@ class LoadTester:
     """
 
     worker_class: AnyWorker
-    num_workers: int = attrs.field(default=1)
-    messages_per_second: float = attrs.field(default=100.0)
-    duration_seconds: float = attrs.field(default=10.0)
+    num_workers: int = attrs.field(default=1, validator=_positive)
+    messages_per_second: float = attrs.field(default=100.0, validator=_positive)
+    duration_seconds: float = attrs.field(default=10.0, validator=_positive)
     message_factory: Callable[[int], Any] | None = None
-    keys: int = attrs.field(default=100)
-    drain_seconds: float = attrs.field(factory=lambda: DRAIN_SECONDS)
+    keys: int = attrs.field(default=100, validator=_positive)
+    drain_seconds: float = attrs.field(factory=lambda: DRAIN_SECONDS, validator=_positive)
     watch: Callable[[Progress], None] = lambda progress: None
-
-    @num_workers.validator
-    @messages_per_second.validator
-    @duration_seconds.validator
-    @keys.validator
-    @drain_seconds.validator
-    def _positive(self, field: Any, value: float) -> None:
-        if not value > 0:
-            raise ConfigError(f"{field.name} is {value!r}; it must be more than 0")
 
     async def run(self) -> LoadResults:
         """Start the workers, send the messages, wait until they are processed, stop the workers, and judge.
