@@ -10,10 +10,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from pythia_core import Message, SubscriptionLost
-from pythia_kafka import KafkaAdmin
-from tests.kafka.driving import MakeTopic, Member, Members, Publisher, committed
+from pythia_kafka import KafkaAdmin, KafkaProducer
+from tests.kafka.driving import MakeTopic, Member, Members, Publisher, committed, read
+from tests.kafka.test_with_engine import ends, make_engine, running
 from tests.servers.fixtures import OwnKafka
 from tests.servers.kafka import KafkaServer
+from tests.waiting import eventually
 
 
 async def test_aborted_transactions_are_left_out_and_passed(
@@ -146,8 +148,10 @@ async def test_a_record_larger_than_a_fetch_comes_alone(members: Members, make_t
     assert [message.size for message in await member.receive(2)] == [3_000_000, 1]
 
 
-async def test_a_corrupt_record_is_never_passed_in_silence(own_kafka: OwnKafka) -> None:
-    """What came before it is handed over and committed; then the subscription ends, each time, with its place."""
+async def test_a_corrupt_record_is_never_passed_in_silence(
+    own_kafka: OwnKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is before it is handed over and committed; the subscription ends, each time, with its place. Or by dead letters."""
     server = own_kafka()
     async with KafkaAdmin(bootstrap_servers=server.address) as admin:
         await admin.create_topic("orders")
@@ -162,10 +166,35 @@ async def test_a_corrupt_record_is_never_passed_in_silence(own_kafka: OwnKafka) 
         async with Member.join("orders", bootstrap_servers=server.address) as member:
             found: list[int] = []
             with (
-                pytest.raises(SubscriptionLost, match=r"orders-0 at offset \d or behind: .*CRC"),
+                pytest.raises(
+                    SubscriptionLost, match=r"orders-0 at offset 5 or behind: .*CRC.*'dead_letter'"
+                ),
                 anyio.fail_after(20),
             ):
                 while True:
                     found += [message.position for message in await member.fetch()]
             assert found[: 5 - first] == list(range(first, 5))
             await member.commit(5)
+    async with Publisher.connected(server.address) as publisher:
+        await publisher.publish("orders", 3, start=10)
+    await passed_over(server.address)
+    assert caplog.text.count("it is passed over, as a dead letter") == 5
+
+
+async def passed_over(address: str) -> None:
+    """See what follows a damaged batch done, and each of its records a dead letter that names its place."""
+    done: list[int] = []
+
+    async def work(message: Message[Any]) -> None:
+        done.append(message.body["n"])
+
+    async with KafkaProducer("orders.dlq", create_topic=True, bootstrap_servers=address) as letters:
+        await letters.check()
+        engine = make_engine(address, "orders", work, dead_letter=letters, corrupt_records="dead_letter")
+        async with running(engine):
+            await eventually(lambda: engine.stats.settled == 8, "all were settled", seconds=30)
+    assert done == [10, 11, 12]
+    headers = [dict(letter.headers) for letter in await read(address, "orders.dlq", 5)]
+    assert sorted(header["pythia-position"] for header in headers) == [b"5", b"6", b"7", b"8", b"9"]
+    assert all(b"CRC" in header["pythia-error-message"] for header in headers)
+    assert await ends(address, "orders") == {0: 13}

@@ -70,9 +70,11 @@ async def _begin_fresh(
     starts = await client.bounds(partitions)
     found = []
     for partition in partitions:
-        offset = partitions_of_new_topics.get(partition, starts[partition][0])
+        first, end = starts[partition]
+        offset = partitions_of_new_topics.get(partition, first)
         log.info(
-            "%s: group %s has committed nothing, beginning at %d", partition, source.consumer_group, offset
+            "%s: group %s has committed nothing, beginning at %d of %d to %d",
+            *(partition, source.consumer_group, offset, first, end),
         )
         found.append(Beginning(partition, offset, reset=True))
     return found

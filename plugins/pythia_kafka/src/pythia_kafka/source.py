@@ -44,6 +44,9 @@ class KafkaConsumer(KafkaOptions, Source):
         offset_reset: where to begin in a topic of which the group has committed nothing: ``earliest``, ``latest``, or
             ``fail``. New partitions, and those whose committed offset is no longer there, are read from the first
             offset that is there, or not at all with ``fail``.
+        corrupt_records: what to do at a record that cannot be read (a wrong checksum, say): ``fail`` ends the
+            subscription, again and again, until somebody looks; ``dead_letter`` reads it three times, then makes a dead
+            letter of it that has no body but names its place, and goes on behind it.
         isolation_level: ``read_committed`` leaves out what transactions have not committed.
         group_instance_id: a name for static membership; the number of the process is added to it. A member that leaves
             keeps its partitions until ``session_timeout`` is over: in that time a restart moves nothing, and a scale-in
@@ -66,6 +69,7 @@ class KafkaConsumer(KafkaOptions, Source):
     consumer_group: str | None = attrs.field(default=None, kw_only=True)
     partition_assignment_strategy: Strategy = attrs.field(default="range", kw_only=True)
     offset_reset: Literal["earliest", "latest", "fail"] = attrs.field(default="earliest", kw_only=True)
+    corrupt_records: Literal["fail", "dead_letter"] = attrs.field(default="fail", kw_only=True)
     isolation_level: Literal["read_committed", "read_uncommitted"] = attrs.field(
         default="read_committed", kw_only=True
     )
@@ -88,6 +92,7 @@ class KafkaConsumer(KafkaOptions, Source):
         choices = {
             "partition_assignment_strategy": ("range", "roundrobin", "sticky"),
             "offset_reset": ("earliest", "latest", "fail"),
+            "corrupt_records": ("fail", "dead_letter"),
             "isolation_level": ("read_committed", "read_uncommitted"),
         }
         for name, allowed in choices.items():

@@ -65,12 +65,13 @@ class Held:
         committed: the committed offset, or where the partition begins for us if there is none.
     """
 
-    __slots__ = ("assignment", "committed", "handed", "partition")
+    __slots__ = ("assignment", "committed", "failures", "handed", "partition")
 
     def __init__(self, partition: KafkaPartition, position: int, note: str | None = None) -> None:
         self.partition = partition
         self.handed = position
         self.committed = position
+        self.failures = 0  # to read what comes next
         self.assignment = Assignment(next(_assignments), position, note or None)
 
 
@@ -222,12 +223,14 @@ class KafkaSubscription(Subscription):
                 self._deferred = held.partition  # nothing is awaited while we have records in our hands
                 continue
             except Exception as error:  # of which the parser has many
-                self._fail(SubscriptionLost(f"{partition} at offset {held.handed} or behind: {error}"))
-                break
+                chunks += self._unreadable(held, error)
+                if self._failure is not None:
+                    break
+                continue
             position = self._client.position(held.partition)
             if position is None or position == held.handed:
                 continue
-            held.handed = position
+            held.handed, held.failures = position, 0
             (self._behind.add if self._client.has_more(held.partition) else self._behind.discard)(partition)
             chunks.append(Chunk(partition, messages, position))
             limit -= len(messages)
@@ -235,6 +238,27 @@ class KafkaSubscription(Subscription):
                 break
         self._guess_size(chunks)
         return chunks
+
+    def _unreadable(self, held: Held, error: Exception) -> list[Chunk]:
+        """Have it read again, and then pass it over as a dead letter; or end, where that is not wanted."""
+        from pythia_kafka.corrupt import READS, CorruptMessage, is_corrupt
+
+        place = f"{held.partition} at offset {held.handed} or behind"
+        if not is_corrupt(error):
+            self._fail(SubscriptionLost(f"{place}: {error}"))
+            return []
+        if self._source.corrupt_records == "fail":
+            self._fail(SubscriptionLost(f"{place}: {error}; corrupt_records='dead_letter' goes on behind it"))
+            return []
+        held.failures += 1
+        if held.failures < READS:
+            return []
+        log.error("%s: %s; it is passed over, as a dead letter", place, error)
+        message = CorruptMessage(held.partition, held.handed, error)
+        held.failures = 0
+        held.handed += 1
+        self._client.seek(held.partition, held.handed)
+        return [Chunk(held.partition, [message], held.handed)]
 
     def _in_turn(self, room: Mapping[Partition, int]) -> list[Partition]:
         """Return the partitions that have something for us, in the order of the room, which is fair to all."""
