@@ -234,10 +234,10 @@ def test_what_an_overdue_worker_has_not_run_again_waits_for_another() -> None:
     core.teardown()
 
 
-def halved(order: str, keys: list[str | None]) -> tuple[Batches, Slot]:
+def halved(order: str, keys: list[str | None], ack: str = "individual") -> tuple[Batches, Slot]:
     """Return a model, and its worker that has the left half of a batch that failed as a whole."""
     core = Batches()
-    core.start("individual", order, True)
+    core.start(ack, order, True)
     core.fetch(0, [(key, 0) for key in keys])
     core.wake()
     (slot,) = core.running()
@@ -279,5 +279,21 @@ def test_what_the_left_half_voids_is_not_run() -> None:
     assert core.calls == [[a, first, second, c], [a, first], [c]]
     core.hand.pool.go(slot)
     assert (first.state, second.state) == ("parked", "queued")
+    check(core)
+    core.teardown()
+
+
+def test_what_failed_in_another_process_runs_alone() -> None:
+    """B4: a note says so, and neither the message before it nor one of another key is in its batch."""
+    core, slot = halved("key", ["a", "a"], "noted")
+    core.hand.pool.go(slot, [b"output"])
+    core.hand.pool.go(slot, error=BatchError({0: ValueError()}))
+    first, second = core.known.values()
+    assert (first.state, second.state, second.attempts) == ("publishing", "parked", 1)
+    core.settle(renew=False)
+    core.crash(executed=True)
+    core.fetch(0, [("b", 0)])
+    core.wake()
+    assert [delivery.record.uid for delivery in core.calls[-1]] == [first.record.uid, 3]
     check(core)
     core.teardown()

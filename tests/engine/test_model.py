@@ -127,6 +127,7 @@ class Core(RuleBasedStateMachine):
         self.unheard: dict[Ledger, Settlement] = {}
         self.offered: dict[Ledger, list[Delivery]] = {}
         self.told: Sequence[Settlement] = ()
+        self.answer: list[Refused] | None = None  # of a broker that has done what it was told, on its way
         self.owners: dict[int, Ledger] = {}  # as the broker sees it
         for partition in PARTITIONS:
             self.give(partition)
@@ -460,11 +461,19 @@ class Core(RuleBasedStateMachine):
         assert set(now.released) >= set(before.released)
         assert set(now.rejected) >= set(before.rejected)
 
+    @precondition(lambda self: self.hand.settling and self.answer is None)
+    @rule()
+    def carry_out(self) -> None:
+        """The broker does what it was told; until its answer is heard, anything may happen here."""
+        self.answer = [refused for settlement in self.told if (refused := self.execute(settlement))]
+
     @precondition(lambda self: self.hand.settling)
     @rule(executed=st.booleans(), heard=st.booleans())
     def end_settling(self, executed: bool, heard: bool) -> None:
         """The call returns with what is refused, or raises, having been executed or not."""
-        refusals = [refused for s in self.told if (refused := self.execute(s))] if executed or heard else []
+        if self.answer is None and (executed or heard):
+            self.carry_out()
+        refusals, self.answer = self.answer or [], None
         if not heard:
             self.hand.end_settling(ConnectionError("the answer was lost"))
             return
@@ -601,12 +610,23 @@ class Core(RuleBasedStateMachine):
             self.session.lost([partition])
             del self.owners[partition]
 
+    @precondition(lambda self: self.owners and not self.hand.settling)
+    @rule(partition=st.sampled_from(PARTITIONS), data=st.data())
+    def lose_before_the_answer(self, partition: int, data: st.DataObject) -> None:
+        """A partition is lost while the broker's answer is on its way, which may refuse some of it."""
+        if self.tokens:
+            self.expire(partition, data)
+        self.begin_to_settle(renew=True)
+        if self.hand.settling:
+            self.carry_out()
+            self.lose(partition)
+            self.end_settling(executed=True, heard=True)
+
     @rule(executed=st.booleans())
     def crash(self, executed: bool) -> None:
         """The process ends wherever it is; another begins where the broker was told of last, with the note there."""
-        if self.hand.settling and executed:
-            for settlement in self.told:
-                self.execute(settlement)
+        if self.hand.settling and executed and self.answer is None:
+            self.carry_out()
         self.hand.pool.close()
         for delivery in self.known.values():
             if delivery.state != "ended":

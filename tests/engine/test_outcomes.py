@@ -51,6 +51,22 @@ async def test_as_many_run_at_once_as_the_order_allows(order: str, most: int) ->
         await bench.until_settled(4)
 
 
+@pytest.mark.parametrize(
+    ("scope", "chosen", "order"),
+    [
+        ("partition", None, "key"),
+        ("consumer", None, "none"),
+        ("none", None, "none"),
+        ("consumer", "key", "key"),
+    ],
+)
+async def test_the_order_is_that_of_the_source_unless_it_is_set(scope: Any, chosen: Any, order: str) -> None:
+    """By key where a broker keeps the messages of a key together; elsewhere only on request."""
+    async with running(Seen(), order_scope=scope, order=chosen) as bench:
+        await bench.until(lambda: bench.engine.health().ready, "it is subscribed")
+        assert bench.engine.scheduler.order == order
+
+
 @ACKS
 @pytest.mark.parametrize("order", ["key", "partition"])
 async def test_messages_of_a_key_run_in_order(order: str, ack: str) -> None:

@@ -89,10 +89,10 @@ def delays(policy: RetryPolicy, errors: list[Exception]) -> list[float]:
 
 
 def test_backoff_grows_up_to_its_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the jitter at its largest the delays are those of the formula, to the instant."""
+    """With the jitter at its largest the delays are those of the formula, to the instant: by default 200 ms x 4, up to 30 s."""
     monkeypatch.setattr(decide, "__defaults__", (lambda: 1.0,))
-    policy = RetryPolicy(attempts=8, base=0.2, factor=4.0, cap=10.0)
-    assert delays(policy, [ValueError()] * 5) == pytest.approx([0.2, 0.8, 3.2, 10.0, 10.0])
+    assert delays(RetryPolicy(), [ValueError()] * 7) == pytest.approx([0.2, 0.8, 3.2, 12.8, 30.0, 30.0, 30.0])
+    assert RetryPolicy().attempts == 8, "so there is no eighth delay"
 
 
 def test_retry_says_its_own_delay() -> None:

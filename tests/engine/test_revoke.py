@@ -7,6 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
+import trio.testing
 
 from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
 from pythia_core.contracts import Assignment, Capabilities, Message, Refusals, Refused, Settlement
@@ -99,6 +101,33 @@ async def test_a_handler_is_cancelled_at_the_deadline_of_a_revoke() -> None:
         await eventually(lambda: engine.stats.in_flight == 0, "it has ended")
         assert (engine.stats.failures, source.settlements) == (0, [])
         engine.force()
+
+
+def test_a_tenth_of_a_revoke_is_left_for_settling() -> None:
+    """O5: a handler that does not end does not use up the time in which the broker is told what others have done."""
+
+    async def slow(settlements: Sequence[Settlement]) -> Refusals:
+        await trio.sleep(0.9)
+        return ()
+
+    async def handler(message: Message[Any]) -> None:
+        if message.raw == b"endless":
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        source = Scripted(CUMULATIVE, {0: Assignment("a", 0)}, on_settle=slow)
+        engine = Engine(source, handler, Settings(batch_timeout=60.0))
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run)
+            await trio.sleep(1)
+            source.deliver(b"done", b"endless")
+            await trio.sleep(1)
+            assert source.settlements == []
+            await source.owner.revoked([0], trio.current_time() + 10)
+            assert [settlement.through for settlement in source.settlements] == [1]
+            engine.force()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
 
 
 async def test_a_lost_partition_settles_nothing() -> None:

@@ -457,6 +457,20 @@ def test_a_config_of_the_users_own_is_not_mistaken_for_ours(broker: MemoryBroker
         runtime(worker)
 
 
+async def test_the_start_says_how_far_an_order_reaches(
+    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a broker deals messages out, order by key is one process's only; where it keeps keys together nothing is said."""
+    scopes: dict[Any, bool] = {"consumer": True, "partition": False}
+    for scope, said in scopes.items():
+        caplog.clear()
+        worker = Jobs(broker)
+        worker.source = MemoryConsumer(f"jobs-{scope}", broker=broker, order_scope=scope)
+        async with running(runtime(worker, overrides={"order": "key"})) as runner:
+            await ready(runner)
+        assert ("order='key' holds within one process only" in caplog.text) == said
+
+
 # Threads ---------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from pythia_core import ConfigError, Message, Start, Worker, WorkerConfig
 from pythia_core.brokers.memory import MemoryConsumer, MemoryProducer
 from pythia_core.handlers import make_handler, takes_batches
 from pythia_core.worker import NoSink, NoSource, worker_name
+from tests.waiting import eventually
 
 SOURCE = MemoryConsumer("orders")
 
@@ -163,3 +164,21 @@ def test_a_generator_is_refused() -> None:
 async def test_offload_works_outside_a_run() -> None:
     """A unit test may call it on a bare instance."""
     assert await Orders().offload(pow, 2, 5) == 32
+
+
+async def test_a_cancelled_offload_returns_when_its_thread_has_ended() -> None:
+    """Nothing can stop a thread, so nobody may believe that it has stopped."""
+    entered, gate, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        gate.wait(10)
+        ended.set()
+
+    worker = Orders()
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.offload, work)
+        await eventually(entered.is_set, "the thread runs")
+        group.cancel_scope.cancel()
+        threading.Timer(0.05, gate.set).start()
+    assert ended.is_set()

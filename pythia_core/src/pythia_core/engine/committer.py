@@ -8,6 +8,7 @@ Invariants:
 - C4. What is refused is struck out of its ledger before anything else is settled.
 - C5. A committed position covers any number of messages, so where that is how a source acknowledges, idle moments lead to
   no more than one call in :data:`PACE`, and none while the source knows that more is coming; the clock's calls remain.
+- C6. An answer changes nothing in a ledger that was closed while it was on its way: all of that is counted as gone already.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ class Committer:
         self._stats = stats
         self._clock = clock
         self._refused = refused
-        self._renew_every = capabilities.lease_seconds / 3 if capabilities.lease_seconds else None
-        self._renew_at = clock() + (self._renew_every or 0.0)
-        self._due = clock() + interval
+        self._renew_every = capabilities.lease_seconds / 3 if capabilities.lease_seconds else float("inf")
+        self._renew_at = clock() + self._renew_every
+        self._due = min(clock() + interval, self._renew_at)
         self._idle_due: float | None = None  # when an idle moment has lasted long enough
         self._earlier = anyio.Event()
         self._passed = anyio.Event()
@@ -127,14 +128,14 @@ class Committer:
         self._idle_due = None
         now = self._clock()
         self._paced = now + self._pace
-        renew = self._renew_every is not None and now >= self._renew_at
-        self._due = now + (min(self._interval, self._renew_every) if self._renew_every else self._interval)
+        renew = now >= self._renew_at
+        renew_at = now + self._renew_every if renew else self._renew_at
+        self._due = min(now + self._interval, renew_at)
         made = [(ledger, made) for ledger in self.dirty if (made := ledger.settlement(renew=renew))]
         if not made or await self._call(made):
             self._succeeded = number
             self._failures = 0
-            if renew and self._renew_every is not None:
-                self._renew_at = now + self._renew_every
+            self._renew_at = renew_at
         self.dirty = {ledger for ledger in self.dirty if not ledger.closed and not ledger.clean}
         self._passed.set()
 
@@ -157,5 +158,6 @@ class Committer:
 
     def _refuse(self, refusal: Refused, ledgers: Sequence[Ledger]) -> None:
         for ledger in ledgers:
-            if ledger.partition == refusal.partition and ledger.assignment.id == refusal.assignment:
+            named = ledger.partition == refusal.partition and ledger.assignment.id == refusal.assignment
+            if named and not ledger.closed:
                 self._refused(ledger, refusal)
