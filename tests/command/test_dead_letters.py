@@ -11,7 +11,7 @@ import rich.console
 from pythia_core.brokers.memory import MemoryBroker, MemoryConsumer
 from pythia_core.brokers.memory import broker as memory
 from pythia_core.command import dead_letters as command
-from pythia_core.dead_letters import replay
+from pythia_core.dead_letters import looker
 from tests.command.conftest import WORKER, Pythia
 
 CANARY = "canary-5f2c"
@@ -22,7 +22,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBroker]:
     """The process's default broker, with four dead letters of three kinds, as the worker's file finds it."""
     made = MemoryBroker()
     monkeypatch.setitem(memory._default_brokers, "memory", made)
-    monkeypatch.setattr(replay, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(looker, "QUIET_SECONDS", 0.2)
     bury(made, b"1", error="builtins.ValueError", key="k")
     bury(made, b"2", error="httpx.ReadTimeout", position="18")
     bury(made, b"3", error="httpx.ReadTimeout", last_failure="2026-02-01T00:00:00+00:00")

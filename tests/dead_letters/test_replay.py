@@ -9,7 +9,7 @@ import pytest
 
 from pythia_core import Capabilities, ConfigError, Inspector, WriteError
 from pythia_core.brokers.memory import MemoryBroker, MemoryConsumer, Record
-from pythia_core.dead_letters import DeadLetter, Place, Replay, Report, Selection, look
+from pythia_core.dead_letters import DeadLetter, Place, Replay, Report, Selection, look, looker
 from pythia_core.dead_letters import replay as module
 from tests.waiting import eventually
 
@@ -25,7 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a shorter time for letters that do not come."""
     for name, seconds in {"QUIET": 0.1, "UNKNOWN": 0.3, "PATIENCE": 0.6, "ASK": 0.05}.items():
-        monkeypatch.setattr(module, f"{name}_SECONDS", seconds)
+        monkeypatch.setattr(looker, f"{name}_SECONDS", seconds)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ async def test_a_replay_waits_for_letters_that_are_on_their_way(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker says that there are more than came: a read hangs, or another one had them and gives them back."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(looker, "PATIENCE_SECONDS", 30.0)
     at = place(broker)
     bury(broker, "1", "2")
     broker.hold("fetch", gate := anyio.Event(), topic="orders.dlq")

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 from pythia_core.contracts import Message, Source
+from pythia_core.dead_letters.looker import Looker, count, give_back
 from pythia_core.dead_letters.reading import DeadLetter
-from pythia_core.dead_letters.replay import Looker, count, give_back
 
 __all__ = ["look"]
 
