@@ -71,11 +71,13 @@ async def test_what_cannot_be_written_fails_alone(
         Output(None, b"3", key="b"),
         Output(None, object()),
         Output(None, b"5", headers={"x": 1}),  # type: ignore[dict-item]
+        Output(None, object(), key="c"),
+        Output(None, b"7", key="c"),
     ]
     result = await producer.write(outputs)
     assert sorted(result.confirmed) == [0, 3]
     permanent = {index: error.permanent for index, error in result.errors.items()}
-    assert permanent == {1: True, 2: False, 4: True, 5: True}
+    assert permanent == {1: True, 2: False, 4: True, 5: True, 6: True, 7: False}
     assert [record.value for record in await read(kafka_server.address, topic, 2)] == [b"0", b"3"]
 
 

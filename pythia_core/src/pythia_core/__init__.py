@@ -80,6 +80,7 @@ from pythia_core.errors import (
     SubscriptionLost,
     WriteError,
 )
+from pythia_core.outputs import held_back, prepare_outputs
 from pythia_core.secret import Secret, is_loopback, mask_url
 from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 
@@ -164,9 +165,11 @@ __all__ = [
     "decode",
     "encode",
     "full_jitter",
+    "held_back",
     "hookimpl",
     "is_loopback",
     "mask_url",
+    "prepare_outputs",
     "structure",
 ]
 

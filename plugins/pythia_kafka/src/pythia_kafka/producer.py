@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from pythia_core import JSON, Codec, ConfigError, NotOpenError, Output, Sink, WriteError, WriteResult, encode
+from pythia_core import (
+    JSON,
+    Codec,
+    ConfigError,
+    NotOpenError,
+    Output,
+    Sink,
+    WriteError,
+    WriteResult,
+    encode,
+    prepare_outputs,
+)
 from pythia_kafka.options import KafkaOptions
 
 if TYPE_CHECKING:
@@ -94,12 +105,7 @@ class KafkaProducer(KafkaOptions, Sink):
     async def write(self, outputs: Sequence[Output]) -> WriteResult:
         """Write outputs in their order; see :meth:`pythia_core.Sink.write`."""
         errors: dict[int, WriteError] = {}
-        entries: list[Entry] = []
-        for index, output in enumerate(outputs):
-            try:
-                entries.append(self._entry(index, output))
-            except WriteError as error:
-                errors[index] = error
+        entries = prepare_outputs(outputs, self._entry, errors)
         return await self._opened().write(self.topic, entries, errors)
 
     async def check(self) -> None:

@@ -24,7 +24,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from pythia_core import Output, WriteError, WriteResult
+from pythia_core import Output, WriteError, WriteResult, held_back
 from pythia_kafka.complaints import explained
 from pythia_kafka.connecting import client_options, close
 from pythia_kafka.options import Login
@@ -148,9 +148,7 @@ class Writer:
         with anyio.move_on_after(self._seconds):
             for entry in entries:
                 if entry.key in stuck:
-                    errors[entry.index] = WriteError(
-                        f"an earlier output of key {entry.key!r} was not written"
-                    )
+                    errors[entry.index] = held_back(entry.key)
                     continue
                 errors[entry.index] = late  # until it is known better
                 try:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from pythia_core import JSON, Codec, ConfigError, NotOpenError, Output, Sink, WriteError, WriteResult, encode
+from pythia_core import (
+    JSON,
+    Codec,
+    ConfigError,
+    NotOpenError,
+    Output,
+    Sink,
+    WriteError,
+    WriteResult,
+    encode,
+    prepare_outputs,
+)
 from pythia_rabbitmq.options import RabbitMQOptions
 
 if TYPE_CHECKING:
@@ -102,7 +113,7 @@ class RabbitMQProducer(RabbitMQOptions, Sink):
         """Write outputs in their order; see :meth:`pythia_core.Sink.write`."""
         writer = self._opened()
         errors: dict[int, WriteError] = {}
-        return await writer.write(self._entries(outputs, errors), errors)
+        return await writer.write(prepare_outputs(outputs, self._entry, errors), errors)
 
     async def check(self) -> None:
         """Raise if the queue or exchange is not there, or make the queue if that was asked for."""
@@ -114,20 +125,6 @@ class RabbitMQProducer(RabbitMQOptions, Sink):
                 f"RabbitMQProducer({self.name!r}) is not open: use `async with`, or await open() first"
             )
         return self._writer
-
-    def _entries(self, outputs: Sequence[Output], errors: dict[int, WriteError]) -> list[Entry]:
-        entries: list[Entry] = []
-        stuck: set[Any] = set()
-        for index, output in enumerate(outputs):
-            try:
-                if output.key in stuck:
-                    raise WriteError(f"an earlier output of key {output.key!r} was not written")
-                entries.append(self._entry(index, output))
-            except WriteError as error:
-                errors[index] = error
-                if output.key is not None:
-                    stuck.add(output.key)
-        return entries
 
     def _entry(self, index: int, output: Output) -> Entry:
         from pythia_rabbitmq.message import to_properties

@@ -23,7 +23,7 @@ from pamqp import frame as pamqp_frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from pythia_core import WriteError, WriteResult
+from pythia_core import WriteError, WriteResult, held_back
 from pythia_rabbitmq.connection import ConnectionLost, Line, Mismatch, NotThere, connect, describe, log
 from pythia_rabbitmq.options import Address
 from pythia_rabbitmq.queues import declare, exchange_must_be_there, must_be_there
@@ -137,9 +137,7 @@ class Writer:
                 await self._write([entry for entry in wave if entry.key not in stuck], errors, deadline)
                 for entry in wave:
                     if entry.key is not None and entry.key in stuck:
-                        errors[entry.index] = WriteError(
-                            f"an earlier output of key {entry.key!r} was not written"
-                        )
+                        errors[entry.index] = held_back(entry.key)
                     elif entry.index in errors:
                         stuck |= {entry.key} if entry.key is not None else set()
                     else:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from pythia_core import JSON, Codec, ConfigError, NotOpenError, Output, Sink, WriteError, WriteResult, encode
+from pythia_core import (
+    JSON,
+    Codec,
+    ConfigError,
+    NotOpenError,
+    Output,
+    Sink,
+    WriteError,
+    WriteResult,
+    encode,
+    prepare_outputs,
+)
 from pythia_redis.options import RedisOptions
 
 if TYPE_CHECKING:
@@ -92,7 +103,7 @@ class RedisStreamsProducer(RedisOptions, Sink):
 
         errors: dict[int, WriteError] = {}
         batch = Batch(self._opened(), self.replicas, int(self.replica_timeout * 1000))
-        confirmed = await batch.write(self._entries(outputs, errors), errors)
+        confirmed = await batch.write(prepare_outputs(outputs, self._entry, errors), errors)
         return WriteResult(confirmed, errors)
 
     async def check(self) -> None:
@@ -107,20 +118,6 @@ class RedisStreamsProducer(RedisOptions, Sink):
                 f"RedisStreamsProducer({self.stream!r}) is not open: use `async with`, or await open() first"
             )
         return self._wire
-
-    def _entries(self, outputs: Sequence[Output], errors: dict[int, WriteError]) -> list[Entry]:
-        entries: list[Entry] = []
-        stuck: set[Any] = set()
-        for index, output in enumerate(outputs):
-            try:
-                if output.key in stuck:
-                    raise WriteError(f"an earlier output of key {output.key!r} was not written")
-                entries.append(self._entry(index, output))
-            except WriteError as error:
-                errors[index] = error
-                if output.key is not None:
-                    stuck.add(output.key)
-        return entries
 
     def _entry(self, index: int, output: Output) -> Entry:
         from pythia_redis.connection import pack

@@ -11,7 +11,8 @@ import attrs
 from pythia_core.brokers.memory.broker import find_broker
 from pythia_core.codecs import JSON, encode
 from pythia_core.contracts.sink import Output, Sink, WriteResult
-from pythia_core.errors import NotOpenError, WriteError
+from pythia_core.errors import NotOpenError
+from pythia_core.outputs import prepare_outputs
 
 
 @attrs.define(eq=False)
@@ -59,25 +60,13 @@ class MemoryProducer(Sink):
         return result
 
     def _append(self, outputs: Sequence[Output]) -> WriteResult:
-        confirmed: list[int] = []
         errors = dict(self.broker.index_errors(self.topic))
-        stuck = set[str | bytes]()
-        for index, output in enumerate(outputs):
-            error = errors.get(index) or self._publish(output, stuck)
-            if error is None:
-                confirmed.append(index)
-                continue
-            errors[index] = error
-            if output.key is not None:
-                stuck.add(output.key)
-        return WriteResult(confirmed, errors)
 
-    def _publish(self, output: Output, stuck: set[str | bytes]) -> WriteError | None:
-        if output.key in stuck:
-            return WriteError(f"an earlier output of key {output.key!r} was not written")
-        try:
+        def publish(index: int, output: Output) -> int:
+            if index in errors:
+                raise errors[index]
             value = encode(output.value, self.codec)
-        except WriteError as error:
-            return error
-        self.broker.publish(self.topic, value, key=output.key, headers=output.headers)
-        return None
+            self.broker.publish(self.topic, value, key=output.key, headers=output.headers)
+            return index
+
+        return WriteResult(prepare_outputs(outputs, publish, errors), errors)
