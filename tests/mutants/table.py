@@ -965,9 +965,9 @@ MUTANTS: Final = (
     ),
     engine(
         "notes",
-        "session",
-        "                self.committer.soon()\n",
-        "                pass\n",
+        "opening",
+        "        self._committer.soon()\n",
+        "        pass\n",
         "test_notes.py::test_an_assignment_says_so_at_once_while_workers_are_busy",
     ),
     # -- hold ----------------------------------------------------------------------------------------------------
