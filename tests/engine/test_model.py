@@ -122,6 +122,9 @@ class Core(RuleBasedStateMachine):
         self.found: dict[
             Ledger, Note
         ] = {}  # what the note found at the assignment says, if it is to be believed
+        self.ours: dict[int, list[str | None]] = {
+            p: [] for p in PARTITIONS
+        }  # notes that we know we may have left
         self.heard: dict[Ledger, Any] = {}  # what the broker is known to have, or None
         self.lows: dict[Ledger, int] = {}
         self.unheard: dict[Ledger, Settlement] = {}
@@ -170,7 +173,10 @@ class Core(RuleBasedStateMachine):
         position, note = (None, None) if self.tokens else (self.committed[partition], self.notes[partition])
         self.session.assigned({partition: Assignment(next(self.ids), position, note)})
         ledger = self.session.ledgers[partition]
-        self.found[ledger] = read(note if self.noted else None, position) or Note(position or 0)
+        self.found[ledger] = found = read(note if self.noted else None, position) or Note(position or 0)
+        if found.opened and note in self.ours[partition]:
+            self.found[ledger] = attrs.evolve(found, opened=found.opened - 1)
+        self.ours[partition] = [note] if note in self.ours[partition] else []
         self.heard[ledger] = position, note if self.noted else None
         self.owners[partition] = ledger
         self.out[ledger] = []
@@ -420,6 +426,8 @@ class Core(RuleBasedStateMachine):
             assert told is None or (told.through, told.note) == wanted
             if told is not None:
                 self.heard[ledger] = None  # in doubt
+                ours = self.ours[int(str(ledger.partition))]
+                ours[1:] = [told.note]
             assert told is None or not (told.beyond or told.released or told.rejected or told.renewed)
         else:
             self.check_tokens(ledger, told or Settlement(ledger.partition, None), renew)
@@ -537,6 +545,7 @@ class Core(RuleBasedStateMachine):
             return
         self.unheard.pop(ledger, None)
         self.heard[ledger] = settlement.through, settlement.note
+        self.ours[int(str(settlement.partition))] = [settlement.note]
         if self.tokens:
             self.out[ledger] = [d for d in self.out[ledger] if d not in self.offered[ledger]]
 

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from pythia_core.brokers.memory import MemoryBroker
 from pythia_core.contracts import Assignment, Capabilities, Message
 from pythia_core.engine.engine import Engine
+from pythia_core.engine.ledger import DONE
+from pythia_core.engine.noted_ledger import NotedLedger
 from pythia_core.engine.notes import LONGEST, Note, read, write
 from pythia_core.errors import Retry
 from pythia_core.settings import RetryPolicy, Settings
-from tests.engine.bench import Seen, running
+from tests.engine.bench import Seen, make, running
 from tests.engine.scripted import Scripted
 from tests.waiting import eventually
 
@@ -361,3 +363,103 @@ async def test_a_position_is_not_moved_by_what_a_note_calls_done_but_never_comes
     assert source.settlements[-1].through == 4
     note = read(source.settlements[-1].note, 4)
     assert note == Note(4, bytes([0, 1, 0, 0, 0, 1, 1]), {4: 1})
+
+
+async def test_a_subscription_that_is_lost_is_no_crash() -> None:
+    """A3: the process lives, and finds what it wrote itself; the end of another process raises the count."""
+    broker, parks = MemoryBroker(), Parks()
+    await stop_abruptly(broker, parks)
+    async with running(parks, broker=broker, retry=RetryPolicy(attempts=9), **LOG) as bench:
+        await bench.until(lambda: parks.attempts == [1, 2] and bench.parked, "it is parked")
+        await bench.until(lambda: attempts_in_note(broker) == {0: 2}, "the note says so")
+        assert opened_in_note(broker) == 2
+        broker.fail_next("fetch")
+        await bench.until(lambda: parks.attempts == [1, 2, 3] and bench.parked, "it is parked again")
+        await bench.until(lambda: attempts_in_note(broker) == {0: 3}, "the note says so")
+        assert opened_in_note(broker) == 2
+
+
+async def stop_abruptly(broker: MemoryBroker, parks: Parks) -> None:
+    """Let a process park a message, and end without a word after its note was written."""
+    engine = make(broker, parks, dead_letter=None, **LOG)
+    broker.publish("orders", b"0")
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: attempts_in_note(broker) == {0: 1}, "the note says that it failed")
+        group.cancel_scope.cancel()
+
+
+def noted(broker: MemoryBroker) -> Note | None:
+    """Return the note beside the committed position."""
+    if not broker.topic("orders").groups:
+        return None
+    return read(broker.note("orders"), broker.committed("orders"))
+
+
+def opened_in_note(broker: MemoryBroker) -> int:
+    """Return how often the committed position was opened."""
+    return note.opened if (note := noted(broker)) else 0
+
+
+def attempts_in_note(broker: MemoryBroker) -> dict[int, int]:
+    """Return what the note says of failed attempts."""
+    return dict(note.attempts) if (note := noted(broker)) else {}
+
+
+def assigned(position: int, text: str | None, lost: NotedLedger | None = None) -> NotedLedger:
+    """Return the ledger of an assignment, to the process that has lost another one or to one that lost none."""
+    before = None if lost is None else lost.written
+    return NotedLedger(0, Assignment("new", position, text), lambda message: message.raw, before)
+
+
+def settle(ledger: NotedLedger) -> str | None:
+    """Settle a ledger, and return the note."""
+    settlement = ledger.settlement()
+    assert settlement is not None
+    ledger.settled(settlement)
+    return settlement.note
+
+
+def in_doubt(ledger: NotedLedger) -> str | None:
+    """Settle a ledger without hearing of it, and return the note."""
+    settlement = ledger.settlement()
+    assert settlement is not None
+    return settlement.note
+
+
+@pytest.mark.parametrize("how", ["confirmed", "executed", "not executed", "nothing said", "twice"])
+def test_what_a_process_finds_of_its_own_is_no_crash(how: str) -> None:
+    """A3, A5: whatever it knows of its last settlements. What it finds of others is."""
+    first = assigned(5, write(Note(5, opened=2, solo=(6, 1))))
+    assert (first.opened, first.solo) == (3, (6, 1))
+    text = settle(first)
+    first.trying = 6, 2
+    last = text if how == "nothing said" else settle(first) if how == "confirmed" else in_doubt(first)
+    found = text if how == "not executed" else last
+    again = assigned(5, found, first)
+    assert (again.opened, again.solo, again.suspicious) == (3, (6, 1), True)
+    if how == "twice":
+        in_doubt(again)
+        again = assigned(5, found, again)
+        assert (again.opened, again.solo) == (3, (6, 1))
+    by_another = assigned(5, found)
+    assert (by_another.opened, by_another.solo) == (4, (6, 1) if found == text else (6, 2))
+    assert assigned(5, settle(by_another), again).opened == 5
+
+
+def test_a_position_that_has_moved_meanwhile_was_opened_once() -> None:
+    """A3: though nobody heard that it moved."""
+    first = assigned(5, None)
+    settle(first)
+    first.admit([Message[Any](b"", position=5)], 6)
+    first.state[0] = DONE
+    again = assigned(6, in_doubt(first), first)
+    assert again.opened == 1
+
+
+def test_an_end_in_good_order_is_found_as_such() -> None:
+    """A3: and begins at 1, also where other things stand in the note."""
+    first = assigned(5, write(Note(5, b"\0\1", opened=2)))
+    settle(first)
+    first.leaving = True
+    assert assigned(5, settle(first), first).opened == 1

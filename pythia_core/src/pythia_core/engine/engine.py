@@ -28,6 +28,7 @@ from anyio.abc import TaskGroup
 from pythia_core.backoff import full_jitter
 from pythia_core.clock import Clock, loop_clock
 from pythia_core.codecs import JSON, Codec, message_decoder
+from pythia_core.contracts.message import Partition
 from pythia_core.contracts.middleware import Handler, Middleware
 from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import Source
@@ -38,6 +39,7 @@ from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.line import Line
+from pythia_core.engine.noted_ledger import Written
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool
 from pythia_core.engine.publisher import Publisher
@@ -120,6 +122,9 @@ class Engine:
             None  # made in ``run``, since an engine is made without an event loop
         )
         self.deadline = float("inf")  # by when a stop has to end
+        self.written: dict[
+            Partition, Written
+        ] = {}  # notes of assignments that ended, of whatever subscription
         self.stops = Stops(changed=self._stops_changed, resumed=self._intake_resumed)
         self._batch = batch
         self._sink = sink

@@ -8,7 +8,8 @@ Invariants:
   when the assignment ends stands in the next note too.
 - A2. Attempts go into the note while their message is open, and come back with it.
 - A3. Each assignment writes, before anything of it is fetched, that it has opened its position: ``opened`` is one more than the note found there
-  says, and 1 as soon as the position has moved. Only :attr:`Ledger.leaving`, the end in good order, writes 0.
+  says, and 1 as soon as the position has moved. Only :attr:`Ledger.leaving`, the end in good order, writes 0. A note that
+  this process wrote itself, before it lost the partition, is of no crash: it raises neither count.
 - A4. A settlement carries the note of its position. A note that has changed is settled though the position has not, and
   one that the broker may not have heard is settled again (L5).
 - A5. A position opened :data:`~pythia_core.contracts.source.SUSPECT_AFTER` times before, or beside which a message stands
@@ -23,12 +24,17 @@ from itertools import pairwise
 from typing import Any
 
 from pythia_core.contracts.message import Message, Partition, Position
-from pythia_core.contracts.settlement import Assignment
+from pythia_core.contracts.settlement import Assignment, Settlement
 from pythia_core.contracts.source import SUSPECT_AFTER
 from pythia_core.engine.ledger import DONE, IS_WORKED_OFF, OPEN, Decode
 from pythia_core.engine.notes import REACH, Note, read, write
 from pythia_core.engine.offset_ledger import OffsetLedger
 from pythia_core.engine.outcomes import restore_failures
+
+Solo = tuple[int, int]  # a message that ran alone, by its position, and how often that was begun
+Written = Mapping[
+    str | None, Solo | None
+]  # notes that the broker may have from us, and what they would say of no crash
 
 
 class NotedLedger(OffsetLedger):
@@ -36,17 +42,27 @@ class NotedLedger(OffsetLedger):
 
     ``opened`` is how many assignments in a row, this one included, have begun at its position without an end in good
     order. ``solo`` is a message that an earlier assignment ran alone, by its position, and how often that began without an
-    end; ``trying`` is the same for the one that runs alone now, or None.
+    end; ``trying`` is the same for the one that runs alone now, or None. ``written`` is for the next assignment.
+
+    Args:
+        before: what an assignment of the partition that this process had has ``written``.
     """
 
-    __slots__ = ("_attempts", "_earlier", "opened", "solo", "trying")
+    __slots__ = ("_attempts", "_earlier", "opened", "solo", "trying", "written")
 
-    def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
+    def __init__(
+        self, partition: Partition, assignment: Assignment, decode: Decode, before: Written | None = None
+    ) -> None:
         super().__init__(partition, assignment, decode)
         earlier = read(assignment.note, assignment.position)
         self.opened = 1 + (earlier.opened if earlier else 0)
         self.solo = earlier.solo if earlier else None
-        self.trying: tuple[int, int] | None = None
+        self.written: Written = {}
+        if earlier and before and assignment.note in before:
+            self.opened = max(earlier.opened, 1)
+            self.solo = before[assignment.note]
+            self.written = {assignment.note: self.solo}
+        self.trying: Solo | None = None
         self.suspicious = self.opened > SUSPECT_AFTER or self.solo is not None
         self._told = None if assignment.position is None else assignment.note
         self._earlier = earlier  # the note found, while messages that it speaks of may still come
@@ -80,6 +96,19 @@ class NotedLedger(OffsetLedger):
     def note_attempts(self, message: Message[Any], count: int) -> None:
         self._attempts[message._sequence] = count
 
+    def settlement(self, *, renew: bool = False) -> Settlement | None:
+        made = super().settlement(renew=renew)
+        if made is not None:
+            known = dict(
+                list(self.written.items())[:1]
+            )  # what was settled last; of what was not heard of, the latest
+            self.written = {**known, made.note: self.solo}
+        return made
+
+    def settled(self, settlement: Settlement) -> int:
+        self.written = {settlement.note: self.written[settlement.note]}
+        return super().settled(settlement)
+
     def _note(self, through: Position) -> str | None:
         moved = through != self.assignment.position
         opened = 0 if self.leaving else 1 if moved else self.opened
@@ -87,7 +116,7 @@ class NotedLedger(OffsetLedger):
         note = Note(through, done, self._attempts_beyond(), opened, self._solo_beyond(through, done))
         return None if note == Note(through) else write(note)
 
-    def _solo_beyond(self, through: int, done: bytes) -> tuple[int, int] | None:
+    def _solo_beyond(self, through: int, done: bytes) -> Solo | None:
         """Return the message that runs alone, or did before, unless it is done."""
         solo = self.solo if self.leaving else self.trying or self.solo
         if solo is None or solo[0] < through or done[solo[0] - through : solo[0] - through + 1] == b"\1":

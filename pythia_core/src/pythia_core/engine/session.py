@@ -304,8 +304,9 @@ class Session:
     def _new_ledger(self, partition: Partition, assignment: Assignment) -> Ledger:
         decode = self._engine.decode
         if self._capabilities.ack == "cumulative":
-            kind = NotedLedger if self._capabilities.notes else OffsetLedger
-            return kind(partition, assignment, decode)
+            if self._capabilities.notes:
+                return NotedLedger(partition, assignment, decode, self._engine.written.pop(partition, None))
+            return OffsetLedger(partition, assignment, decode)
         return TokenLedger(partition, assignment, decode, both=self._capabilities.ack == "both")
 
     async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:
@@ -343,6 +344,8 @@ class Session:
         if ledger.closed:
             return
         self.intake.close(ledger.partition)
+        if isinstance(ledger, NotedLedger):
+            self._engine.written[ledger.partition] = ledger.written
         if self.ledgers.get(ledger.partition) is ledger:
             del self.ledgers[ledger.partition]
         self._engine.work.abandon(ledger)
