@@ -83,7 +83,7 @@ async def braked(handler: Any, count: int, **options: Any) -> AsyncIterator[Benc
 @pytest.mark.parametrize("order", ["none", "key"])
 @pytest.mark.parametrize("ack", ["individual", "cumulative"])
 async def test_an_outage_costs_no_message_its_attempts(batch: bool, order: Any, ack: Any) -> None:
-    """K2 to K4, D5: more than 40 probes, with 4 attempts for each message, make no dead letter; when it is over all flows again."""
+    """K2 to K4, D6: more than 40 probes, with 4 attempts for each message, make no dead letter; when it is over all flows again."""
     handler = Outage()
     keys = [f"k{n % 150}" for n in range(300)]
     options = {"batch": batch, "order": order, "ack": ack, "keys": keys, "batch_size": 100}

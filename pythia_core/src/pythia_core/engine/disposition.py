@@ -6,7 +6,8 @@ The word is AMQP's: the disposition of a delivery. Invariants:
 - D2. A dead letter is confirmed before its message is completed.
 - D3. Without a place for dead letters, a message that would be one stops its partition and stays unsettled.
 - D4. A message whose ledger is closed is only taken note of: nothing is written for it, nothing settled.
-- D5. What the brake does not hold against a message is tried again, whatever its attempts, and counts none (K3).
+- D5. A message whose handler is cut off because its partition goes counts no attempt, and is given back as it ends.
+- D6. What the brake does not hold against a message is tried again, whatever its attempts, and counts none (K3).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pythia_core.engine.outcomes import (
     Bury,
     Failure,
     MessageTooLarge,
+    Revoked,
     decide,
     note_failure,
     suspect,
@@ -102,6 +104,9 @@ class Disposition:
         if message._ledger.closed:
             self._scheduler.orphan_ended(message)
             return
+        if isinstance(error, Revoked):
+            self._give_back(message)
+            return
         if isinstance(error, Skip):
             self._stats.skipped += 1
             self._brake.ended_otherwise(message)
@@ -141,7 +146,7 @@ class Disposition:
         self._parking.park(message, delay)
 
     def _give_back(self, message: Message[Any]) -> None:
-        """Release a message that failed while its partition drains: whoever gets it next tries again."""
+        """Release a message that failed, or was cut off, while its partition drains: whoever gets it next tries again."""
         if isinstance(message._ledger, TokenLedger):
             message._ledger.mark(message, RELEASED)
         self._stats.released += 1

@@ -63,19 +63,21 @@ class Drain:
         engine.parking.hold()
 
     async def finish(self, ledgers: Collection[Ledger], deadline: float, work_until: float) -> None:
-        """Give back what has not started, wait for the rest until ``work_until``, and settle by ``deadline``."""
+        """Give back what has not started, wait for the rest until ``work_until``, and settle by ``deadline``.
+
+        What is still at work by then is cut off and given back as it ends, so that it is no crash to whoever counts them.
+        Only a handler that does not end within half of the time that is left is not.
+        """
         self.release(ledgers)
         self.watching += 1
         self._aim()
         try:
-            while self._engine.work.started([ledger for ledger in ledgers if not ledger.closed]):
-                rest = min(work_until, self._engine.deadline) - self._engine.clock()
-                if rest <= 0:
-                    break
-                if self._progress.is_set():  # else another drain waits for it too
-                    self._progress = anyio.Event()
-                with anyio.move_on_after(rest):
-                    await self._progress.wait()
+            if not await self._ended(ledgers, lambda: min(work_until, self._engine.deadline)):
+                self._engine.work.cut_off(ledgers)
+                cut = self._engine.clock()
+                await self._ended(
+                    ledgers, lambda: (cut + min(deadline, self._engine.deadline + FORCED_SETTLE)) / 2
+                )
         finally:
             self.watching -= 1
             self._aim()
@@ -85,6 +87,18 @@ class Drain:
                 "%s: not everything done could be settled in time; it will be delivered again",
                 self._engine.source.name,
             )
+
+    async def _ended(self, ledgers: Collection[Ledger], until: Callable[[], float]) -> bool:
+        """Wait until nothing of these ledgers is at work; return False if that is not so by then."""
+        while self._engine.work.started([ledger for ledger in ledgers if not ledger.closed]):
+            rest = until() - self._engine.clock()
+            if rest <= 0:
+                return False
+            if self._progress.is_set():  # else another drain waits for it too
+                self._progress = anyio.Event()
+            with anyio.move_on_after(rest):
+                await self._progress.wait()
+        return True
 
     def leave(self, ledgers: Collection[Ledger]) -> None:
         """Make the next settlement the last one, which says that these ledgers end in good order."""

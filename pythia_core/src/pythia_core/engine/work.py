@@ -6,7 +6,7 @@ It stands apart because only losing, revoking and stopping ask across all parts;
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -94,8 +94,18 @@ class Work:
 
     def cancel_orphans(self) -> None:
         """Cancel handlers whose ledger is closed; each keeps its key closed in this process until it has ended."""
+        self._cancel(lambda ledger: ledger.closed)
+
+    def cut_off(self, ledgers: Collection[Ledger]) -> None:
+        """Cancel the handlers of ledgers that drain, whose messages leave as they end, and drop outputs not confirmed yet."""
+        wanted = set(ledgers)
+        self._cancel(lambda ledger: ledger in wanted)
+        for message in self._publisher.drop(self.started(wanted)):
+            self._disposition.failed(message, Revoked("its outputs were not confirmed in time"))
+
+    def _cancel(self, wanted: Callable[[Ledger], bool]) -> None:
         for slot in list(self._pool.slots):
-            if slot.messages and all(message._ledger.closed for message in slot.messages):
+            if slot.messages and all(wanted(message._ledger) for message in slot.messages):
                 self._pool.replace(slot, Revoked("the partition was revoked while the handler ran"))
 
     def leftovers(self, patience: float) -> list[Slot]:
