@@ -36,6 +36,7 @@ GUARANTEES: Final = (
     "middleware and telemetry",
     "ready middleware",
     "hot path",
+    "Kafka",
 )
 
 
@@ -50,6 +51,11 @@ def ready(module: str, old: str, new: str, test: str) -> Mutant:
     return Mutant(
         "ready middleware", f"pythia_core/middleware/{module}.py", old, new, f"tests/middleware/{test}"
     )
+
+
+def kafka(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of the Kafka plugin, whose test is in its folder and starts a broker."""
+    return Mutant("Kafka", f"pythia_kafka/{module}.py", old, new, f"tests/kafka/{test}")
 
 
 MUTANTS: Final = (
@@ -934,6 +940,13 @@ MUTANTS: Final = (
         "        if True:\n",
         "test_suspects.py::test_a_killer_among_a_hundred",
     ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "            self._end_suspicion()\n",
+        "",
+        "test_suspects.py::test_once_the_cause_is_found_the_others_run_side_by_side",
+    ),
     # -- notes ---------------------------------------------------------------------------------------------------
     engine(
         "notes",
@@ -1168,5 +1181,78 @@ MUTANTS: Final = (
         "and holder != owner",
         "",
         "test_deduplicate.py::test_asking_again_after_a_lost_answer_is_no_rival",
+    ),
+    # -- Kafka: what a broker itself has to be asked about --------------------------------------------------------
+    kafka(
+        "client",
+        "        if generation < 0 or coordinator.generation != generation:\n            raise GenerationOver\n",
+        "",
+        "test_rebalancing.py::test_an_empty_group_takes_nothing_from_a_member_that_left",
+    ),
+    kafka(
+        "subscription",
+        "if self._client.generation != self._generation or self._generation < 0:",
+        "if False:",
+        "test_rebalancing.py::test_a_member_that_was_put_out_loses_its_partitions",
+    ),
+    kafka(
+        "subscription",
+        "held is not None and held.assignment.id == settlement.assignment",
+        "held is not None",
+        "test_consuming.py::test_settlements_of_another_assignment_are_refused",
+    ),
+    kafka(
+        "subscription",
+        "through < held.committed or ",
+        "",
+        "test_consuming.py::test_a_committed_offset_never_goes_back",
+    ),
+    kafka(
+        "subscription",
+        'settlement.note or ""',
+        '""',
+        "test_with_engine.py::test_a_stop_with_a_stuck_head_repeats_nothing",
+    ),
+    kafka(
+        "subscription",
+        "        self._owner.lost([partition])\n",
+        "",
+        "test_records.py::test_what_was_removed_unread_is_told_and_passed",
+    ),
+    kafka(
+        "subscription",
+        "            self._draining.cancel()\n",
+        "            pass\n",
+        "test_rebalancing.py::test_closing_does_not_wait_for_a_drain",
+    ),
+    kafka(
+        "client",
+        "                task.cancel()\n",
+        "                pass\n",
+        "test_rebalancing.py::test_a_cut_stop_leaves_no_member_behind",
+    ),
+    kafka(
+        "beginning",
+        "        if not await client.committed(every):\n",
+        "        if True:\n",
+        "test_consuming.py::test_a_latest_group_begins_at_the_end_once",
+    ),
+    kafka(
+        "lag",
+        "max(offset, starts[partition])",
+        "offset",
+        "test_backlog.py::test_removed_messages_are_not_left",
+    ),
+    kafka(
+        "corrupt",
+        'raise DecodeError(f"{self.id} cannot be read: {self._error}")',
+        "return None",
+        "test_records.py::test_a_corrupt_record_is_never_passed_in_silence",
+    ),
+    kafka(
+        "complaints",
+        'logging.getLogger("aiokafka.conn").setLevel(logging.INFO)',
+        "",
+        "test_security.py::test_every_mechanism_logs_in_through_tls",
     ),
 )
