@@ -22,7 +22,8 @@ from pythia_core import (
 from pythia_rabbitmq.options import RabbitMQOptions
 
 if TYPE_CHECKING:
-    from pythia_rabbitmq.writing import Entry, Writer
+    from pythia_rabbitmq.press import Entry
+    from pythia_rabbitmq.writing import Writer
 
 LARGEST: Final = (
     16 << 20
@@ -128,7 +129,7 @@ class RabbitMQProducer(RabbitMQOptions, Sink):
 
     def _entry(self, index: int, output: Output) -> Entry:
         from pythia_rabbitmq.message import to_properties
-        from pythia_rabbitmq.writing import Entry
+        from pythia_rabbitmq.press import Entry
 
         value = output.value
         is_body = isinstance(value, bytes | bytearray | memoryview)
