@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -157,6 +159,22 @@ def test_it_finds_what_the_client_finds(
     gone = [(producer, starts[min(number, len(log) - 1)]) for producer, number in aborted]
     asked = starts[0] + skipped
     assert ours(parser(raw, asked, gone, level), counts) == theirs(parser(raw, asked, gone, level))
+
+
+def test_an_answer_is_gone_when_it_is_over() -> None:
+    """It may be a megabyte, and the collector comes by only after thousands of objects."""
+    records = parser(log_of([Batch((0, 0)), Batch((0,))])[0], 100, (), READ_COMMITTED)
+    there = weakref.ref(records)
+    unpacked = Unpacked(PARTITION, records)
+    gc.disable()
+    try:
+        for count in (1, 9):
+            unpacked.take(count)
+        assert unpacked.over
+        del records, unpacked
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 def test_what_comes_before_a_broken_batch_is_handed_over() -> None:

@@ -32,6 +32,9 @@ class Unpacked:
     def __init__(self, partition: Partition, records: Any) -> None:
         self._partition = partition
         self._records = records
+        records._records_iterator = (
+            None  # it would keep itself and the bytes alive until the collector comes by
+        )
         self._batches = records._records
         self._batch: Iterator[Any] | None = None  # what is left of the one that was begun
         self._end = 0  # the offset after it, which may lie behind its last record if a topic is compacted
