@@ -136,6 +136,30 @@ async def test_it_is_known_whether_more_is_coming(
     assert told == [False, True, False]
 
 
+async def test_a_partition_is_asked_for_more_while_another_waits_to_be_taken(
+    members: Members, make_topic: MakeTopic, publisher: Publisher
+) -> None:
+    """As long as there is known to be more: a request that finds nothing would keep the others waiting."""
+    topic = await make_topic(2)
+    for partition in (0, 1):
+        for start in range(0, 200, 10):  # a batch is sent whole
+            await publisher.publish(topic, 10, start=start, partition=partition)
+    member = await members(topic, max_partition_fetch_bytes=1_000)
+    fetcher = member.subscription._client._consumer._fetcher
+    first, other = (Partition(topic, number) for number in (0, 1))
+    await eventually(lambda: set(fetcher._records) == {first, other}, "something of both had come")
+    fetcher._prefetch_backoff = 60.0  # how long the client by itself would wait for the other
+    for answer in fetcher._records.values():
+        answer._backoff = 60.0
+    found: list[int] = []
+    with anyio.fail_after(20):
+        while len(found) < 200:
+            chunks = await member.chunks(room={first: 500})
+            found += [message.position for chunk in chunks for message in chunk.messages]
+    assert found == list(range(200))
+    assert [answer._backoff for answer in fetcher._records.values()] == [60.0]
+
+
 async def test_settlements_of_another_assignment_are_refused(
     members: Members, make_topic: MakeTopic, publisher: Publisher, kafka_server: KafkaServer
 ) -> None:
