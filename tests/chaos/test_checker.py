@@ -151,6 +151,17 @@ def test_order_is_asked_for_where_it_was_promised() -> None:
     assert violated(overtaken) == set()
 
 
+def test_order_waits_for_what_was_confirmed_until_it_has_failed_for_the_last_time() -> None:
+    """What may never have been written is waited for by nobody; a dead letter is seen by the observer only later."""
+    ordered = attrs.evolve(RULES, ordered=True)
+    doubtful = [*good(), *sent("k-2", 4, ok=False), *sent("k-3", 5), *worked("k-3", 12)]
+    assert violated(doubtful, ordered) == set()
+    for attempt, broken in ((2, {"I4"}), (3, set[str]())):
+        failed = [event("start", 5, "j-0", attempt=attempt), event("fail", 6, "j-0")]
+        behind = [*without(good(), "attempt", "j-1"), *sent("j-1", 3), *worked("j-1", 7)]
+        assert violated([*behind, *failed], ordered) == broken
+
+
 def test_what_was_not_confirmed_is_owed_to_nobody() -> None:
     """It may have its effect, and may not."""
     assert violated([*good(), *worked("j-1", 12)]) == set()
