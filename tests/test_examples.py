@@ -1,17 +1,26 @@
 """The examples: each is run as its own first lines say, on a real broker where it names one."""
 
+import configparser
+import gzip
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
 
+from pythia_core import Settings
+from pythia_core.command.run import command as run
+from pythia_core.supervisor.fleet import KILL_GRACE
 from tests.servers.kafka import KafkaServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
@@ -175,6 +184,65 @@ def test_middleware(tmp_path: Path) -> None:
     with running("middleware.py", tmp_path, {}) as example:
         example.says("quick chore done", "slow chore done", "slow chore took 0.3 s")
     assert "quick chore took" not in example.text
+
+
+class Envelopes(BaseHTTPRequestHandler):
+    """Takes what Sentry's client sends."""
+
+    received: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        """Keep it, unpacked."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        packed = self.headers["content-encoding"] == "gzip"
+        self.received.append(gzip.decompress(body) if packed else body)
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_errors(tmp_path: Path) -> None:
+    """Both attempts at the bad invoice are reported with their numbers, and no body is."""
+    Envelopes.received.clear()
+    with HTTPServer(("127.0.0.1", 0), Envelopes) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        dsn = f"http://key@127.0.0.1:{server.server_port}/1"
+        with running("errors.py", tmp_path, {"SENTRY_DSN": dsn}) as example:
+            example.says("10.00 paid")
+            wait_until(lambda: sum(b"ValueError" in each for each in Envelopes.received) == 2, "both came")
+        server.shutdown()
+    sent = b"".join(Envelopes.received)
+    assert b'"attempt":"1"' in sent.replace(b" ", b"") and b'"attempt":"2"' in sent.replace(b" ", b"")
+    assert b"could not convert string to float" in sent
+
+
+def test_the_unit_for_systemd() -> None:
+    """It waits for a drain, stops the supervisor alone, and its command is one that there is."""
+    path = ROOT / "examples" / "deploy" / "pythia.service"
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(path)
+    service = unit["Service"]
+    assert float(service["TimeoutStopSec"]) >= Settings().drain_timeout + KILL_GRACE
+    assert service["KillMode"] == "mixed"
+    _, _, *arguments = service["ExecStart"].split()
+    with run.make_context("run", arguments) as context:
+        assert context.params["control"] == "/run/pythia/control.sock"
+    assert "HUP" in service["ExecReload"]
+    if analyze := shutil.which("systemd-analyze"):
+        copy = path.read_text().replace(service["ExecStart"].split()[0], sys.executable)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / path.name).write_text(copy)
+            done = subprocess.run(
+                [analyze, "verify", str(Path(folder) / path.name)],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+        assert path.name not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -64,6 +64,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
     type=click.Choice(["debug", "info", "warning", "error", "critical"]),
     help="The least that is logged.",
 )
+@click.option("--reload", is_flag=True, help="Restart one by one when a file beside the worker changes.")
 @click.option(
     "--control",
     metavar="PATH|none",
@@ -82,6 +83,7 @@ def command(
     uvloop: bool,
     log_format: str | None,
     log_level: str | None,
+    reload: bool,
     control: str | None,
 ) -> None:
     """Run workers, one process or many.
@@ -107,7 +109,7 @@ def command(
         window = {} if scale_down_window is None else {"scale_down_window": scale_down_window}
         given["scaling"] = {"kind": policy, **window}
     bounds = _bounds(processes, least, most, policy)
-    raise SystemExit(_supervise(target, bounds, file, {**given, **options}, policy, listen, control))
+    raise SystemExit(_supervise(target, bounds, file, {**given, **options}, policy, listen, control, reload))
 
 
 def _bounds(
@@ -136,10 +138,12 @@ def _supervise(
     policy: str | None,
     listen: str | None,
     control: str | None,
+    reload: bool,
 ) -> int:
     from pythia_core import logs, plugins
     from pythia_core.config import resolve
     from pythia_core.supervisor.control import folder
+    from pythia_core.supervisor.reload import sources_of
     from pythia_core.supervisor.scaling import Scaler
     from pythia_core.supervisor.shell import Supervisor
     from pythia_core.supervisor.views import choose_view
@@ -160,6 +164,7 @@ def _supervise(
         choose_view(sys.stderr, os.environ),
         scaler,
         control=None if control == "none" else socket,
+        sources=sources_of(target, options.config) if reload else None,
     )
     if listen:
         supervisor.monitoring.open(listen, plugins.load(os.environ).telemetry.values())

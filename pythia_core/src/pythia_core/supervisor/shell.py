@@ -47,6 +47,7 @@ from pythia_core.supervisor.events import (
 )
 from pythia_core.supervisor.figures import Figures, Row
 from pythia_core.supervisor.machine import Machine
+from pythia_core.supervisor.reload import Sources
 from pythia_core.supervisor.scaling import Scaler
 from pythia_core.supervisor.views import LogLines, Overview, View
 from pythia_core.supervisor.watch import Watch, describe_fleet
@@ -65,6 +66,7 @@ WISHES: dict[int, Wish] = {
     signal.SIGTTOU: "fewer",
 }
 TICK_SECONDS = 1.0
+RELOAD_SECONDS = 0.5  # between two looks at the files
 MOST = 1_000  # processes that an operator may ask for
 NOT_STARTED = 71  # EX_OSERR: the machine cannot start another process now
 
@@ -88,6 +90,7 @@ class Supervisor:
         scaler: decides how many there should be; None leaves it to signals.
         monitoring: takes reports; opened later if a worker asks for it.
         control: the path of the socket that operators speak to, or None for none.
+        sources: files whose change restarts the children one by one, or None.
     """
 
     options: Options
@@ -96,6 +99,7 @@ class Supervisor:
     scaler: Scaler | None = None
     monitoring: Monitoring = attrs.field(factory=Monitoring)
     control: Path | None = None
+    sources: Sources | None = None
     figures: Figures = attrs.field(factory=Figures, init=False)
     _machine: Machine = attrs.field(init=False)
     _children: dict[int, Process] = attrs.field(factory=dict, init=False)
@@ -103,6 +107,7 @@ class Supervisor:
     _watch: Watch = attrs.field(init=False)
     _observer: int | None = attrs.field(default=None, init=False)  # the child that asks what is left
     _look_at: float = attrs.field(default=0.0, init=False)
+    _reload_at: float = attrs.field(default=0.0, init=False)
     _began: float = attrs.field(factory=time.monotonic, init=False)
     _exit_code: int | None = attrs.field(default=None, init=False)
 
@@ -120,6 +125,7 @@ class Supervisor:
             while self._exit_code is None:
                 self._feed(Tick())
                 self._look()
+                self._reload()
                 self._show()
                 for key, _ in self._selector.select(self._timeout()):
                     if key.data is not None:
@@ -339,6 +345,16 @@ class Supervisor:
             "policy_failures": scaler.failures if scaler else 0,
             "decisions": list(scaler.decisions) if scaler else [],
         }
+
+    def _reload(self) -> None:
+        """Roll when files have changed; what changes during a roll is noticed after it."""
+        if self.sources is None or self._machine.roll is not None or time.monotonic() < self._reload_at:
+            return
+        self._reload_at = time.monotonic() + RELOAD_SECONDS
+        if changed := self.sources.changed():
+            more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+            log.info("%s has changed%s", os.path.relpath(changed[0]), more)
+            self._feed(Asked("roll"))
 
     # -- operators -----------------------------------------------------------------------------------
 
