@@ -222,7 +222,7 @@ class NoLine(Line):
 
     def take_in(self, ledger: Ledger, message: Message[Any], number: int) -> None:
         """Queue a message."""
-        self._engine.scheduler.admit(ledger, (message,), number)
+        self._engine.scheduler.admit([(ledger, (message,), number)])
 
 
 class HandEngine:

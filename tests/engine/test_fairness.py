@@ -145,10 +145,11 @@ def test_nobody_takes_anothers_share(
         limit = intake.limit()
         assert all(room >= share - int(share * 0.7) for room in intake.room.values())
         taken = min(count, limit, intake.room.get(ledger.partition, 0))
-        ledger.admit([Message[Any](b"x", partition=ledger.partition, position=n) for n in range(taken)], None)
+        bodies = [Message[Any](b"x", partition=ledger.partition, position=n) for n in range(taken)]
+        first = ledger.admit(bodies, None)
         stats.received += taken
         if taken:
-            intake.admitted(ledger)
+            intake.admitted([(ledger, bodies, first)])
         ending = [index for index, outcome in enumerate(ledger.outcomes()) if outcome == OPEN][:ends]
         for index in ending:
             ledger.state[index] = DONE

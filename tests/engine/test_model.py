@@ -229,7 +229,7 @@ class Core(RuleBasedStateMachine):
         ]
         if not self.tokens and position is None and messages:
             position = messages[-1].position + 1
-        self.session.admit([Chunk(partition, messages, None if self.tokens else position)])
+        self.session.admission.admit([Chunk(partition, messages, None if self.tokens else position)])
         if ledger is None:
             return
         self.position[partition] = self.position[partition] if position is None else position

@@ -13,13 +13,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import anyio
 
 from pythia_core.contracts.message import Partition
 from pythia_core.contracts.middleware import Middleware
-from pythia_core.engine.ledger import Ledger
+from pythia_core.engine.ledger import Entry, Ledger
 from pythia_core.engine.stats import Stats
 from pythia_core.engine.stops import Stops
 from pythia_core.settings import Limits
@@ -90,17 +90,26 @@ class Intake:
         if self._full.pop(partition, None) and not self._full:
             self._set(SPAN, False)
 
-    def admitted(self, ledger: Ledger) -> None:
-        """Take note that messages of ``ledger`` were admitted."""
-        if ledger.stopped is not None:  # by a fetch that began before it stopped
-            return
-        rest = self._limits.span - ledger.span()
-        asked = self._rooms.pop(ledger.partition, None)
-        if rest > 0:
-            self._rooms[ledger.partition] = rest  # the last in line
-        elif asked is not None:
-            self._full[ledger.partition] = ledger
-            self._set(SPAN, True)
+    def admitted(self, entries: Iterable[Entry]) -> None:
+        """Take note that messages were admitted.
+
+        As long as a partition has used up less than half of its span, what was finished meanwhile is not looked at: its
+        room is then smaller than it might be, but more than half of the span.
+        """
+        span, rooms = self._limits.span, self._rooms
+        for ledger, messages, _ in entries:
+            if ledger.stopped is not None:  # by a fetch that began before it stopped
+                continue
+            partition = ledger.partition
+            asked = rooms.pop(partition, None)
+            rest = 0 if asked is None else asked - len(messages)
+            if rest <= span // 2:
+                rest = span - ledger.span()
+            if rest > 0:
+                rooms[partition] = rest  # the last in line
+            elif asked is not None:
+                self._full[partition] = ledger
+                self._set(SPAN, True)
 
     def limit(self) -> int:
         """Return how many messages the next fetch may bring.

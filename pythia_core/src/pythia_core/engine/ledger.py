@@ -146,3 +146,7 @@ class Ledger(ABC):
     @abstractmethod
     def clean(self) -> bool:
         """True if nothing is open and nothing waits to be settled."""
+
+
+Entry = tuple[Ledger, Sequence[Message[Any]], int]
+"""Messages that a ledger has entered, and the number of the first of them."""

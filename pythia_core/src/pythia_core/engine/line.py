@@ -138,7 +138,7 @@ class Line:
         line = self._lines.pop(ledger)
         ledger.suspicious = not line
         for message in line:
-            self._engine.scheduler.admit(ledger, (message,), message._sequence)
+            self._engine.scheduler.admit([(ledger, (message,), message._sequence)])
 
     def _end_suspicion(self) -> None:
         """Let all go on as ever: if there is a second cause, it will be found in the same way."""
@@ -187,5 +187,5 @@ class Line:
         line.remove(message)
         if not line:
             del self._lines[ledger]
-        self._engine.scheduler.admit(ledger, (message,), message._sequence)
+        self._engine.scheduler.admit([(ledger, (message,), message._sequence)])
         return True

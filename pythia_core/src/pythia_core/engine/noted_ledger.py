@@ -27,7 +27,7 @@ from pythia_core.contracts.message import Message, Partition, Position
 from pythia_core.contracts.settlement import Assignment, Settlement
 from pythia_core.contracts.source import SUSPECT_AFTER
 from pythia_core.engine.ledger import DONE, IS_WORKED_OFF, OPEN, Decode
-from pythia_core.engine.notes import REACH, Note, read, write
+from pythia_core.engine.notes import REACH, Note, bare, read, write
 from pythia_core.engine.offset_ledger import OffsetLedger
 from pythia_core.engine.outcomes import restore_failures
 
@@ -112,9 +112,19 @@ class NotedLedger(OffsetLedger):
     def _note(self, through: Position) -> str | None:
         moved = through != self.assignment.position
         opened = 0 if self.leaving else 1 if moved else self.opened
+        if self._says_no_more:
+            return bare(through, opened) if opened else None
         done = self._done_beyond(through)
         note = Note(through, done, self._attempts_beyond(), opened, self._solo_beyond(through, done))
         return None if note == Note(through) else write(note)
+
+    @property
+    def _says_no_more(self) -> bool:
+        """True if there is nothing to say of any message, as of most partitions where there are many."""
+        if self._earlier is not None or self._attempts or self.trying or self.solo:
+            return False
+        state, low = self.state, self._low - self.base
+        return state.count(OPEN, low) == len(state) - low
 
     def _solo_beyond(self, through: int, done: bytes) -> Solo | None:
         """Return the message that runs alone, or did before, unless it is done."""

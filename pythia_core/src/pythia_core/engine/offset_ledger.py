@@ -12,6 +12,7 @@ from pythia_core.engine.ledger import OPEN, SIZE, Decode, Ledger
 
 COMPACT = 8192  # bytes of finished head before they are dropped: moving 8 KiB takes less than a microsecond
 IN_DOUBT = object()
+NOWHERE: Any = None  # equals no distance
 
 
 class OffsetLedger(Ledger):
@@ -21,7 +22,7 @@ class OffsetLedger(Ledger):
     another without a gap, which is nearly always a single one.
     """
 
-    __slots__ = ("_low", "_offered", "_segments", "_settled", "_told", "committed", "end")
+    __slots__ = ("_ahead", "_low", "_offered", "_segments", "_settled", "_told", "committed", "end")
 
     def __init__(self, partition: Partition, assignment: Assignment, decode: Decode) -> None:
         super().__init__(partition, assignment, decode)
@@ -33,47 +34,49 @@ class OffsetLedger(Ledger):
         self._offered = 0  # the watermark when the last settlement was made
         self._settled = 0  # the watermark of the last settlement that the broker took
         self._segments: list[tuple[int, int]] = []
+        self._ahead = NOWHERE  # of its number, the position of each message in the last segment
 
     def outcomes(self) -> bytearray:
         return self.state
 
     def admit(self, messages: Sequence[Message[Any]], position: Position | None) -> int:
-        first = self.head
-        if messages:
-            self._extend_segments(messages, first)
-            self.state += bytes(len(messages))
+        first, count = self.base + len(self.state), len(messages)
+        if count == 1:  # as of each of many partitions: this takes 0.2 us and what is below 0.4
+            start = last = messages[0].position
+            self.state.append(OPEN)
+            self.sizes.append(messages[0].size)
+        elif count:
+            start, last = messages[0].position, messages[-1].position
+            self.state += bytes(count)
             self.sizes += map(SIZE, messages)
-        if position is not None:
-            self.end = position
-        elif messages:
-            self.end = messages[-1].position + 1
+        else:
+            self.end = self.end if position is None else position
+            return first
+        if start - first != self._ahead or last - start != count - 1:
+            self._extend_segments(messages, first)
+        self.end = last + 1 if position is None else position
         return first
 
     def _extend_segments(self, messages: Sequence[Message[Any]], first: int) -> None:
-        segments = self._segments
-        start: int = messages[0].position
-        dense = messages[-1].position - start == len(messages) - 1
-        if dense and segments and segments[-1][1] - segments[-1][0] == start - first:
-            return
-        if dense:
-            segments.append((first, start))
-            return
-        expected = None
         for number, message in enumerate(messages, first):
-            if message.position != expected:
-                segments.append((number, message.position))
-            expected = message.position + 1
+            ahead = message.position - number
+            if ahead != self._ahead:
+                self._ahead = ahead
+                self._segments.append((number, message.position))
 
     def watermark(self) -> int:
         """Return the number of the first open message, or the head."""
-        found = self.state.find(OPEN, self._low - self.base)
-        self._low = self.head if found < 0 else self.base + found
-        return self._low
+        state, base = self.state, self.base
+        found = state.find(OPEN, self._low - base)
+        self._low = low = base + (len(state) if found < 0 else found)
+        return low
 
     def position_of(self, number: int) -> Position | None:
         """Return the position of message ``number``, or the end of the ledger for its head."""
-        if number == self.head:
+        if number == self.base + len(self.state):
             return self.end
+        if number >= self._segments[-1][0]:  # as nearly always
+            return number + self._ahead
         segment, position = self._segments[bisect_right(self._segments, (number, float("inf"))) - 1]
         return position + number - segment
 
@@ -83,20 +86,16 @@ class OffsetLedger(Ledger):
     def settlement(self, *, renew: bool = False) -> Settlement | None:
         if self.closed:
             return None
-        self._offered = self.watermark()
-        through, note = self._state()
-        if (through, note) == (self.committed, self._told):
+        self._offered = low = self.watermark()
+        through = self.position_of(low)
+        note = None if through is None else self._note(through)
+        if through == self.committed and note == self._told:
             return None
         self._told = IN_DOUBT  # until it is heard of: what it says may be taken back, and the broker may have it by then
         return Settlement(self.partition, self.assignment.id, through=through, note=note)
 
-    def _state(self) -> tuple[Position | None, str | None]:
-        """Return the position and the note that the broker should have."""
-        through = self.position_of(self.watermark())
-        return through, None if through is None else self._note(through)
-
     def _note(self, through: Position) -> str | None:
-        """Return what is to stand beside the position of the watermark, if anything."""
+        """Return what is to stand beside the position of the watermark as it was last looked at, if anything."""
         return None
 
     def settled(self, settlement: Settlement) -> int:
@@ -119,4 +118,7 @@ class OffsetLedger(Ledger):
 
     @property
     def clean(self) -> bool:
-        return self.watermark() == self.head and self._state() == (self.committed, self._told)
+        end = (
+            self.end
+        )  # nothing but the last settlement of all that was admitted brings the committed position here
+        return self.committed == end and self._told == (None if end is None else self._note(end))

@@ -17,12 +17,12 @@ key, a :class:`~pythia_core.engine.runs.Run` stands in for them as the head of t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from pythia_core.contracts.message import Message, Partition
-from pythia_core.engine.ledger import DONE, Ledger
+from pythia_core.engine.ledger import DONE, Entry, Ledger
 from pythia_core.engine.runs import Run, head_of, runs_alone, take_run
 from pythia_core.engine.stats import Stats
 from pythia_core.settings import Order
@@ -60,32 +60,35 @@ class Scheduler:
             if partition == ledger.partition:
                 ledger.lanes[lane] = orphan
 
-    def admit(self, ledger: Ledger, messages: Sequence[Message[Any]], first: int) -> None:
-        """Queue admitted messages, numbered from ``first``."""
-        if not self.ordered:
-            for number, message in enumerate(messages, first):
-                message._ledger = ledger
-                message._sequence = number
-            self.ready += messages
+    def admit(self, entries: Iterable[Entry]) -> None:
+        """Queue admitted messages. One worker is woken, who wakes the next if there is more than it can take."""
+        if self.ordered:
+            self._admit_in_order(entries)
         else:
-            self._admit_in_order(ledger, messages, first)
+            for ledger, messages, first in entries:
+                for number, message in enumerate(messages, first):
+                    message._ledger = ledger
+                    message._sequence = number
+                self.ready += messages
         if self.ready:
             self._wake()
 
-    def _admit_in_order(self, ledger: Ledger, messages: Sequence[Message[Any]], first: int) -> None:
-        lanes, ready, by_key = ledger.lanes, self.ready, self.order == "key"
-        for number, message in enumerate(messages, first):
-            message._ledger = ledger
-            message._sequence = number
-            message._lane = lane = message.key if by_key else True
-            if lane is None:
-                ready.append(message)
-            else:
-                if lane in lanes:
-                    lanes[lane]._next = message
-                else:
+    def _admit_in_order(self, entries: Iterable[Entry]) -> None:
+        ready, by_key = self.ready, self.order == "key"
+        for ledger, messages, first in entries:
+            lanes = ledger.lanes
+            for number, message in enumerate(messages, first):
+                message._ledger = ledger
+                message._sequence = number
+                message._lane = lane = message.key if by_key else True
+                if lane is None:
                     ready.append(message)
-                lanes[lane] = message
+                else:
+                    if lane in lanes:
+                        lanes[lane]._next = message
+                    else:
+                        ready.append(message)
+                    lanes[lane] = message
 
     def batch_is_full(self, size: int) -> bool:
         """Return True if a batch of ``size`` messages need not wait for more."""

@@ -81,7 +81,7 @@ class Session:
             clock=engine.clock,
             refused=self._refused,
         )
-        self._admission = Admission(engine, self.intake, self.committer)
+        self.admission = Admission(engine, self)
         self._openings = Openings(self.intake, self.committer, engine.clock)
         self.drain = Drain(engine, self.committer, self._aim)
         self._settle_at = engine.stats.finished + self.committer.threshold
@@ -200,7 +200,7 @@ class Session:
                 self._openings.look()
                 limit = self.intake.limit()
                 self._aim()
-                self.admit(await (self._fetch(limit) if limit else self._look_in()))
+                self.admission.admit(await (self._fetch(limit) if limit else self._look_in()))
                 self._engine.suspects.fetched()
         except Exception as error:
             self.fail(error)
@@ -221,21 +221,6 @@ class Session:
         if self._subscription is None:
             return ()
         return await self._subscription.fetch({}, 0, 0, 0.0)
-
-    def admit(self, chunks: Sequence[Chunk]) -> None:
-        """Enter what a fetch brought: the one way into the engine."""
-        for chunk in chunks:
-            ledger = self.ledgers.get(chunk.partition)
-            if ledger is None or ledger.closed:
-                continue  # no longer ours: whoever has the partition now gets them
-            first = ledger.admit(chunk.messages, chunk.position)
-            self.committer.dirty.add(ledger)
-            if self.draining or ledger.draining:
-                self._admission.turn_away(ledger, chunk, first)
-            elif self.closing:
-                self._admission.set_aside(ledger, chunk, first)
-            elif chunk.messages:
-                self._admission.take_in(ledger, chunk, first)
 
     # -- progress ------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class Suspects:
         self._group = group
         self._engine = engine
         capabilities = engine.source.capabilities
-        self._watches = capabilities.delivery_count and capabilities.ack != "cumulative"
+        self.watches = capabilities.delivery_count and capabilities.ack != "cumulative"
         self._alone = False  # from the first suspect until no more come
         self._wanted = False  # all else has ended: the next fetch brings one
         self._asked = False  # that fetch is under way
@@ -62,8 +62,8 @@ class Suspects:
         self._found: Message[Any] | None = None
 
     def among(self, messages: Sequence[Message[Any]]) -> bool:
-        """Tell whether any of these is a suspect."""
-        return self._watches and max(map(DELIVERIES, messages)) > SUSPECT_AFTER
+        """Tell whether any of these is a suspect; to be asked only if :attr:`watches`."""
+        return bool(max(map(DELIVERIES, messages)) > SUSPECT_AFTER)
 
     def take_in(self, ledger: Ledger, message: Message[Any], number: int) -> bool:
         """Keep a message that came alone as it was asked for, or give it back; return False if it is no suspect."""
@@ -71,7 +71,7 @@ class Suspects:
             return False
         if self._asked:
             self._found = message
-            self._engine.scheduler.admit(ledger, (message,), number)  # the workers are paused
+            self._engine.scheduler.admit([(ledger, (message,), number)])  # the workers are paused
         else:
             message._ledger, message._sequence, message._lane = ledger, number, None
             self._give_back(message)
