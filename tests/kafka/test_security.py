@@ -4,7 +4,6 @@ import base64
 import gc
 import json
 import logging
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pythia_kafka import KafkaAdmin, KafkaProducer
 from tests.kafka.driving import Member
 from tests.servers.fixtures import OwnKafka
 from tests.servers.kafka import KafkaServer
+from tests.servers.tls import certify
 
 CANARY = "hunter2"
 SCRAM: dict[str, Any] = {
@@ -71,37 +71,6 @@ async def test_a_user_logs_in_and_others_do_not(
                 pass
         assert CANARY not in str(lost.value)
     assert CANARY not in caplog.text
-
-
-def certify(folder: Path) -> None:
-    """Make a broker's certificate and key, and the file with both that Kafka reads."""
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=broker",
-            ),
-            *(
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-                "-keyout",
-                folder / "key.pem",
-                "-out",
-                folder / "ca.pem",
-            ),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    (folder / "store.pem").write_text((folder / "key.pem").read_text() + (folder / "ca.pem").read_text())
 
 
 def broker_tls(folder: Path) -> dict[str, str]:

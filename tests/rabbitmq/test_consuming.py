@@ -196,6 +196,39 @@ async def test_a_consumer_of_higher_priority_is_served_first(
     assert await low.fetch() == []
 
 
+async def test_one_consumer_has_all_until_it_goes(client: Client, members: Members, queue: str) -> None:
+    """Then another one has them, with what the first had not settled."""
+    first = await members(queue, single_active_consumer=True)
+    second = await members(queue, single_active_consumer=True)
+    await client.publish(queue, 3)
+    await first.receive(3)
+    assert await second.fetch() == []
+    await first.settle(1)
+    await first.subscription.aclose()
+    assert [message.raw for message in await second.receive(2)] == [b'{"n": 1}', b'{"n": 2}']
+
+
+async def test_a_limit_that_is_asked_for_is_the_servers(client: Client, members: Members, queue: str) -> None:
+    """R18: delivered once more than the limit it goes where the queue sends what it drops, and not to nowhere."""
+    place = f"{queue}.dropped"
+    await client.declare(place)
+    for delivery in (1, 2):
+        member = await members(
+            queue,
+            queue_type="quorum",
+            delivery_limit=1,
+            dead_letter_exchange="",
+            dead_letter_routing_key=place,
+        )
+        if delivery == 1:
+            await client.publish(queue, 1)
+        (message,) = await member.receive()
+        assert message.deliveries == delivery
+        await member.subscription.aclose()
+    await client.wait_for_depth(place, 1)
+    assert await client.depth(queue) == 0
+
+
 async def test_messages_of_higher_priority_come_first(client: Client, members: Members, queue: str) -> None:
     """Of those that wait."""
     await client.channel.declare_queue(

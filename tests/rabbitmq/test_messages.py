@@ -4,8 +4,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
+from aiormq import spec
+from aiormq.abc import ChannelFrame
+from pamqp import frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
 from pythia_core import Output
 from pythia_rabbitmq import RabbitMQProducer
+from pythia_rabbitmq.tolerance import UNREADABLE, table
 from tests.rabbitmq.driving import Client, Members
 from tests.servers.rabbitmq import RabbitServer
 
@@ -75,3 +83,50 @@ async def test_a_bare_message_is_a_message(client: Client, members: Members, que
     (message,) = await member.receive()
     assert (message.raw, message.key, message.timestamp) == (b"x", None, None)
     assert (message.deliveries, message.routing_key) == (1, queue)  # type: ignore[attr-defined]
+
+
+async def publish_strange(
+    client: Client, queue: str, *replaced: tuple[bytes, bytes], **properties: Any
+) -> None:
+    """Publish a message in whose header some bytes are replaced by others, which no client would write."""
+    header = frame.marshal(ContentHeader(properties=spec.Basic.Properties(**properties), body_size=2), 0)
+    for old, new in replaced:
+        assert len(old) == len(new) and old in header
+        header = header.replace(old, new)
+    open_channel = await client.connection.channel(publisher_confirms=False)
+    channel = await open_channel.get_underlay_channel()
+    publish = frame.marshal(spec.Basic.Publish(routing_key=queue), channel.number)
+    body = frame.marshal(ContentBody(b"{}"), channel.number)
+    payload = publish + header[:1] + publish[1:3] + header[3:] + body
+    await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+
+
+async def test_what_is_no_utf8_ends_no_connection(client: Client, members: Members, queue: str) -> None:
+    """Nor does a time that no calendar has: such a message would come again and end every connection for ever."""
+    member = await members(queue)
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    strange = [
+        (b"NAME", b"\xff\xfeME"),
+        (b"TYPE", b"\xffYPE"),
+        (int(when.timestamp()).to_bytes(8, "big"), b"\x7f" * 8),
+    ]
+    await publish_strange(
+        client, queue, *strange, headers={"NAME": "x", "good": "y"}, content_type="TYPE", timestamp=when
+    )
+    await client.publish(queue, 1)
+    first, second = await member.receive(2)
+    assert dict(first.headers) == {"content-type": "\\xffYPE", "\\xff\\xfeME": "x", "good": "y"}
+    assert first.timestamp is None
+    assert second.raw == b'{"n": 0}'
+    assert member.owner.told == ["assigned"]
+
+
+@pytest.mark.parametrize("content", [b"\x01a?", b"\x01aI\0", b"\x09a", b"\x01aF\0\0\0\x02\x01"])
+def test_a_table_that_cannot_be_read_is_handed_over_as_it_is(content: bytes) -> None:
+    """An unknown type, or less than it says; nested in another one it takes nothing else with it."""
+    whole = len(content).to_bytes(4, "big") + content
+    end, found = table(whole + b"rest")
+    assert end == len(whole)
+    assert UNREADABLE in found or UNREADABLE in found["a"]
+    outer = b"\x01tF" + whole + b"\x01bS\0\0\0\x01x"
+    assert table(len(outer).to_bytes(4, "big") + outer)[1] == {"t": found, "b": "x"}

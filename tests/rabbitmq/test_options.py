@@ -1,10 +1,14 @@
 """URLs and parts, and what is refused: secrets in clear text, unbounded prefetch, settings that disagree."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pythia_core import ConfigError, Start
+from pythia_core import ConfigError, Message, Start, Worker, WorkerConfig
+from pythia_core.checking import Plan, check_target
+from pythia_core.plugins import Registry
+from pythia_core.runtime import Runtime
 from pythia_rabbitmq import RabbitMQAdmin, RabbitMQConsumer, RabbitMQProducer
 
 CANARY = "canary-5f2c"
@@ -117,3 +121,63 @@ def test_dead_letters_have_a_place_and_no_further_one() -> None:
     assert (sink.queue, reader.queue, reader.url) == ("tasks.dlq", "tasks.dlq", source.url)
     assert "x-max-length" not in reader.queue_arguments
     assert reader.dead_letters() is None
+
+
+class Slow(Worker[Any]):
+    """A worker whose handlers may run for a minute."""
+
+    source = RabbitMQConsumer("tasks")
+    config = WorkerConfig(handler_timeout=60, drain_timeout=90)
+
+    async def process(self, message: Message[Any]) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("options", "patience"),
+    [
+        ({}, 1800),
+        ({"consumer_timeout": 60}, 60),
+        ({"consumer_timeout": None}, None),
+        ({"arguments": {"x-consumer-timeout": 50_000}}, 50),
+        ({"consumer_timeout": 60, "auto_ack": True}, None),
+    ],
+)
+def test_a_handler_timeout_is_below_the_servers_patience(options: Any, patience: float | None) -> None:
+    """R17: or the worker does not start, since every handler that takes longer is repeated elsewhere."""
+    worker = Slow()
+    worker.source = RabbitMQConsumer("tasks", **options)
+    assert worker.source.capabilities.settle_seconds == patience
+    if patience is not None and patience <= 60:
+        with pytest.raises(ConfigError, match=f"handler_timeout is 60 s .*not settled within {patience} s"):
+            Runtime(worker, environ={}, registry=Registry())
+    else:
+        Runtime(worker, environ={}, registry=Registry())
+
+
+def test_check_says_how_long_a_handler_may_take(tmp_path: Path) -> None:
+    """R17: as a note where nothing bounds it, as an error where it is too long."""
+    file = tmp_path / "slow.py"
+    code = """
+from pythia import Worker
+from pythia.config import WorkerConfig
+from pythia.brokers.rabbitmq import RabbitMQConsumer
+
+class Slow(Worker):
+    source = RabbitMQConsumer("tasks")
+    config = WorkerConfig(handler_timeout=None, drain_timeout=9000)
+
+    async def process(self, message):
+        pass
+"""
+    for timeout, level, told in [
+        ("None", "note", "tasks takes back what is not settled within 1800 s"),
+        ("3600", "error", "handler_timeout is 3600 s"),
+        ("60", "note", ""),
+    ]:
+        file.write_text(code.replace("None", timeout))
+        findings = list(check_target(str(file), Plan(environ={}, limit=None)))
+        found = [finding.text for finding in findings if "settled within" in finding.text]
+        assert len(found) == (told != "")
+        assert all(told in text for text in found)
+        assert level in {finding.level for finding in findings}

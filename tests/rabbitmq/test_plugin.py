@@ -41,9 +41,9 @@ def test_describing_a_source_does_not_load_the_client() -> None:
 
 def test_every_trap_is_shown_to_be_avoided() -> None:
     """The table names tests for each of them, and every test that is named is there."""
-    text = (Path(__file__).parents[2] / "plugins/pythia_rabbitmq/README.md").read_text()
-    traps = dict(re.findall(r"^\| ([RX]\d+) \|.*\| ([^|]*) \|$", text, re.MULTILINE))
-    assert list(traps) == [*(f"R{number}" for number in range(1, 21)), "X5", "X6", "X7", "X8"]
+    text = (Path(__file__).parents[2] / "plugins/pythia_rabbitmq/TRAPS.md").read_text()
+    traps = dict(re.findall(r"^\| ([RX]\d+|UTF8) \|.*\| ([^|]*) \|$", text, re.MULTILINE))
+    assert list(traps) == [*(f"R{number}" for number in range(1, 21)), "X5", "X6", "X7", "X8", "UTF8"]
     assert all("test_" in tests or tests.startswith("not by a test") for tests in traps.values())
     files = [*Path(__file__).parent.glob("test_*.py")]
     there = {path.stem for path in files}.union(

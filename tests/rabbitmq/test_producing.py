@@ -8,7 +8,7 @@ import pytest
 
 from pythia_core import ConfigError, Output, WriteError
 from pythia_rabbitmq import RabbitMQProducer
-from tests.rabbitmq.driving import Client, Members
+from tests.rabbitmq.driving import Client, Members, make_engine, running
 from tests.servers.fixtures import OwnRabbit
 from tests.servers.rabbitmq import RabbitServer
 from tests.waiting import eventually
@@ -140,38 +140,52 @@ async def test_a_missing_place_is_noticed_at_the_start(
     assert await client.depth(queue) == 0
 
 
-async def test_a_memory_alarm_stops_writing_and_not_consuming(own_rabbitmq: OwnRabbit, queue: str) -> None:
-    """R11: writing fails by its deadline and says why; what is there is consumed and acknowledged meanwhile."""
-    from tests.rabbitmq.driving import make_engine, running
+ALARMS = {
+    "memory": (("set_vm_memory_high_watermark", "absolute", "1MB"), ("set_vm_memory_high_watermark", "0.9")),
+    "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
+}
 
+
+async def test_alarms_stop_writing_and_not_consuming(own_rabbitmq: OwnRabbit, queue: str) -> None:
+    """R11: short of memory or disk; writing fails by its deadline and says why, what is there is worked off meanwhile."""
     server = await anyio.to_thread.run_sync(own_rabbitmq)
-    seen: list[Any] = []
-
-    async def work(message: Any) -> None:
-        seen.append(message.body)
-
-    async with Client.connected(server.url) as client:
+    async with (
+        Client.connected(server.url) as client,
+        RabbitMQProducer(queue=queue, url=server.url, delivery_timeout=1) as sink,
+    ):
         await client.declare(queue)
-        await client.publish(queue, 500)
-        async with RabbitMQProducer(queue=queue, url=server.url, delivery_timeout=1) as sink:
+        for raise_alarm, end_alarm in ALARMS.values():
+            await client.publish(queue, 500)
             await sink.send({"n": 0})
-            await anyio.to_thread.run_sync(server.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")
+            await anyio.to_thread.run_sync(server.ctl, *raise_alarm)
             with pytest.raises(WriteError, match="blocked publishers"):
                 while True:
                     await sink.send({"n": 0})
-            engine = make_engine(server.url, queue, work)
-            async with running(engine):
-                await eventually(lambda: len(seen) >= 501, "all were consumed")
-                await eventually(lambda: engine.stats.in_flight == 0, "all were done")
-            assert engine.stats.settled >= 501
-            await anyio.to_thread.run_sync(server.ctl, "set_vm_memory_high_watermark", "0.9")
-            with anyio.fail_after(20):
-                while True:
-                    try:
-                        await sink.send({"n": 1})
-                        break
-                    except WriteError:
-                        continue
+            await work_off(server, queue, 501)
+            await anyio.to_thread.run_sync(server.ctl, *end_alarm)
+            await send_at_last(sink)
+
+
+async def work_off(server: RabbitServer, queue: str, count: int) -> None:
+    """Run an engine until so many messages are settled."""
+
+    async def work(message: Any) -> None:
+        return None
+
+    engine = make_engine(server.url, queue, work)
+    async with running(engine):
+        await eventually(lambda: engine.stats.settled >= count, "all were settled")
+
+
+async def send_at_last(sink: RabbitMQProducer) -> None:
+    """Send until it works."""
+    with anyio.fail_after(20):
+        while True:
+            try:
+                await sink.send({"n": 1})
+                return
+            except WriteError:
+                continue
 
 
 async def test_a_server_that_is_silent_costs_the_deadline_and_no_more(

@@ -56,7 +56,7 @@ async def test_connections_closed_by_the_server_under_load(
             await close_connection(rabbitmq_server, f"pythia {queue} read")
         await eventually(lambda: len(seen) == 3_000, "all were seen", seconds=30)
         await eventually(lambda: engine.stats.in_flight == 0, "all were done")
-    assert engine.stats.subscriptions == 4
+        await eventually(lambda: engine.stats.subscriptions == 4, "it had come back", seconds=20)
     assert await client.depth(queue) == 0
     assert sum(seen.values()) <= 3_000 + 3 * 200  # what was out: the prefetch
 
@@ -246,12 +246,28 @@ async def test_a_parked_first_message_stalls_nobody(
             await release.wait()
         seen.add(message.body["n"])
 
-    engine = make_engine(rabbitmq_server.url, queue, work, prefetch_count=20)
+    engine = make_engine(rabbitmq_server.url, queue, work, prefetch_count=100)
     async with running(engine):
         await eventually(lambda: len(seen) == 999, "the others were seen", seconds=20)
         release.set()
         await eventually(lambda: engine.stats.settled == 1_000, "all were settled")
         assert engine.stats.subscriptions == 1
+    assert await client.depth(queue) == 0
+
+
+async def test_auto_ack_works_off_a_queue(rabbitmq_server: RabbitServer, client: Client, queue: str) -> None:
+    """X8: each once, failures included, and nothing stays behind."""
+    await client.declare(queue)
+    await client.publish(queue, 500)
+    seen: Counter[int] = Counter()
+
+    async def work(message: Message[Any]) -> None:
+        seen[message.body["n"]] += 1
+
+    engine = make_engine(rabbitmq_server.url, queue, work, auto_ack=True, prefetch_count=10)
+    async with running(engine):
+        await eventually(lambda: len(seen) == 500, "all were seen", seconds=20)
+    assert set(seen.values()) == {1}
     assert await client.depth(queue) == 0
 
 

@@ -10,7 +10,7 @@ import redis
 from pythia_core import Start
 from pythia_redis import RedisStreamsConsumer, claim
 from tests.redis.driving import Member, Members, add, blocked, calls, consumers, pending, positions
-from tests.redis.proxy import Proxy
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
 
@@ -285,7 +285,7 @@ async def test_a_read_whose_answer_was_lost_is_recovered(
 ) -> None:
     """redis-py would ask again and return the next two: the first two would be pending for ever, and nobody's."""
     add(client, 6)
-    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.redis_url) as member:
         running = await member.receive(2)
         proxy.lose_answer_to("XREADGROUP")
         assert await member.fetch(2) == []
@@ -302,7 +302,7 @@ async def test_a_read_whose_answer_was_lost_is_recovered(
 async def test_many_stranded_entries_come_within_room(client: redis.Redis, redis_server: RedisServer) -> None:
     """The search goes page by page, past what is running here."""
     add(client, 2_500)
-    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.redis_url) as member:
         running = await member.receive(1_200)
         proxy.lose_answer_to("XREADGROUP")
         assert await member.fetch(1_300) == []
@@ -315,7 +315,7 @@ async def test_a_takeover_whose_answer_was_lost_is_recovered(
 ) -> None:
     """The same for what comes by another way than reading on."""
     add(client, 2)
-    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.redis_url) as member:
         assert await member.settle(released=await member.receive(2)) == []
         (first,) = await member.receive(1)  # from now on the server knows the script
         proxy.lose_answer_to("EVALSHA")
@@ -349,7 +349,7 @@ async def test_trimmed_entries_of_a_lost_read_are_reported(
 ) -> None:
     """XREADGROUP would return them as entries without fields."""
     ids = add(client, 2)
-    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.redis_url) as member:
         proxy.lose_answer_to("XREADGROUP")
         assert await member.fetch() == []
         client.xdel("events", ids[0])

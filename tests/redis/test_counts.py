@@ -12,7 +12,7 @@ from pythia_core import SUSPECT_AFTER
 from pythia_redis.group import RELEASED
 from pythia_redis.scripts import ABANDON, TAKE, Script
 from tests.redis.driving import Member, Members, add, pending, positions
-from tests.redis.proxy import Proxy
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 
 SUSPECT, ORDINARY = SUSPECT_AFTER, SUSPECT_AFTER - 1
@@ -119,7 +119,7 @@ async def test_r4_a_lost_answer_to_a_take_changes_nothing(
     """The entry is ours by then, and whether its count was raised is known from what was asked for."""
     wait_to_be_taken(client, [count])
     counted = limit == 1 or count < SUSPECT
-    async with Member.join("events", url=proxy.url) as member:
+    async with Member.join("events", url=proxy.redis_url) as member:
         proxy.lose_answer_to(running(client, TAKE))
         assert await member.fetch(limit) == []
         assert proxy.swallowed
@@ -136,7 +136,7 @@ async def test_r4_what_was_taken_together_and_lost_is_counted_when_it_comes_alon
 ) -> None:
     """It may kill its process now, so Redis has to know."""
     wait_to_be_taken(client, [SUSPECT])
-    async with Member.join("events", url=proxy.url) as member:
+    async with Member.join("events", url=proxy.redis_url) as member:
         proxy.lose_answer_to(running(client, TAKE))
         assert await member.fetch(2) == []
         assert counts(client) == [SUSPECT]
@@ -151,7 +151,7 @@ async def test_r4_a_lost_answer_to_a_search_changes_nothing(
 ) -> None:
     """What was abandoned is moved before it is taken, which counts for nothing: a first crash is still the first."""
     wait_to_be_taken(client, [count], owner="dead")
-    async with Member.join("events", url=proxy.url) as member:
+    async with Member.join("events", url=proxy.redis_url) as member:
         proxy.lose_answer_to(running(client, ABANDON))
         assert await member.fetch(2) == []
         assert proxy.swallowed
@@ -163,7 +163,7 @@ async def test_r4_a_lost_answer_to_a_search_changes_nothing(
 async def test_r4_a_take_that_never_arrived_changes_nothing(client: redis.Redis, proxy: Proxy) -> None:
     """What we believe of it is forgotten: somebody else may have had it meanwhile."""
     (position,) = wait_to_be_taken(client, [ORDINARY])
-    async with Member.join("events", url=proxy.url) as member:
+    async with Member.join("events", url=proxy.redis_url) as member:
         proxy.refuse(running(client, TAKE))
         assert await member.fetch(2) == []
         assert pending(client) == {position: (RELEASED, ORDINARY)}

@@ -18,7 +18,7 @@ from pythia_core import Start
 from pythia_core.dead_letters import Place, Replay
 from pythia_redis import RedisStreamsConsumer
 from tests.redis.driving import pending
-from tests.redis.proxy import Proxy
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually, wait_until
 
@@ -166,7 +166,9 @@ async def test_cut_connections_lose_none(client: redis.Redis, redis_server: Redi
     """All of them, again and again; an answer that was lost may mean a repetition."""
     bury(client, 400)
     async with Proxy.before(redis_server.port) as proxy:
-        source = RedisStreamsConsumer("events", url=proxy.url, lease_seconds=2).resolve(Start(worker="w"))
+        source = RedisStreamsConsumer("events", url=proxy.redis_url, lease_seconds=2).resolve(
+            Start(worker="w")
+        )
         natural = source.dead_letters()
         assert natural is not None
         replay = Replay(Place(source, natural[1]), rate=200)

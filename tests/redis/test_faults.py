@@ -26,9 +26,9 @@ from pythia_redis import RedisStreamsProducer
 from tests.redis.commands import lines, pythia
 from tests.redis.driving import Member, add, calls, pending
 from tests.redis.engines import make_engine, running
-from tests.redis.proxy import Proxy
 from tests.redis.test_outages import settled
 from tests.servers.fixtures import OwnRedis
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
 
@@ -50,7 +50,7 @@ async def test_a_connection_cut_at_any_byte_loses_nothing(
     """Within the greeting, an id, a length, a body: half an entry is never delivered, and each one is, once."""
     found: list[bytes] = []
     published = 0
-    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.redis_url) as member:
         for count in range(0, 900, 7):
             add(client, 3, start=published)
             published += 3

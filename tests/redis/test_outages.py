@@ -13,8 +13,8 @@ import redis
 from pythia_core import ConfigError, Message, SubscriptionLost
 from pythia_redis.connection import ConnectionLost
 from tests.redis.driving import Member, Members, add, blocked, calls, pending, positions
-from tests.redis.proxy import Proxy
 from tests.servers.fixtures import OwnRedis
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
 
@@ -203,7 +203,7 @@ async def test_a_settlement_whose_answer_was_lost_is_settled_again(
 ) -> None:
     """It is in doubt and told again; that it was executed the first time does not make it somebody else's."""
     add(client, 2)
-    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.redis_url) as member:
         first, second = await member.receive(2)
         await member.settle(renewed=[first, second])  # so that the server knows the script
         proxy.lose_answer_to("EVALSHA")
@@ -250,7 +250,7 @@ async def test_cut_connections_lose_nothing(client: redis.Redis, redis_server: R
     found: list[str] = []
     async with (
         Proxy.before(redis_server.port) as proxy,
-        Member.join("events", url=proxy.url) as member,
+        Member.join("events", url=proxy.redis_url) as member,
         anyio.create_task_group() as group,
     ):
 
@@ -278,7 +278,7 @@ async def test_failures_leave_no_connections_behind(client: redis.Redis, redis_s
         return sum("worker" in entry["name"] for entry in clients)
 
     add(client, 60)
-    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.url) as member:
+    async with Proxy.before(redis_server.port) as proxy, Member.join("events", url=proxy.redis_url) as member:
         for attempt in range(20):
             messages = await member.receive(1)
             with anyio.move_on_after(0.001 if attempt % 2 else 0.02):

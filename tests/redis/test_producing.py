@@ -11,8 +11,8 @@ from pythia_core import JSON, ConfigError, HeaderValue, NotOpenError, Output, Wr
 from pythia_redis import RedisStreamsConsumer, RedisStreamsProducer
 from pythia_redis.connection import ConnectionLost
 from tests.redis.driving import Members
-from tests.redis.proxy import Proxy
 from tests.servers.fixtures import OwnRedis
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
 
@@ -160,7 +160,7 @@ async def test_an_answer_that_is_lost_is_not_asked_for_again(
     """redis-py would write it twice. Whether to try again is for the caller to decide, who is told it is in doubt."""
     async with (
         Proxy.before(redis_server.port) as proxy,
-        RedisStreamsProducer("events", url=proxy.url) as producer,
+        RedisStreamsProducer("events", url=proxy.redis_url) as producer,
     ):
         proxy.lose_answer_to("XADD")
         with pytest.raises(WriteError, match="perhaps written, perhaps not") as caught:

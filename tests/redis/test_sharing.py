@@ -12,8 +12,8 @@ from pythia_core import ConfigError, Headers, Message, NotOpenError, Seen, Skip
 from pythia_core.middleware import Deduplicate, RateLimit
 from pythia_redis import RedisIdempotencyStore, RedisTokenBucket
 from pythia_redis.connection import ConnectionLost
-from tests.redis.proxy import Proxy
 from tests.servers.fixtures import OwnRedis
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 
 
@@ -138,7 +138,7 @@ async def test_a_lost_answer_is_asked_for_again(redis_server: RedisServer) -> No
 
     async with (
         Proxy.before(redis_server.port) as proxy,
-        Deduplicate(RedisIdempotencyStore("orders", url=proxy.url), identity="order") as layer,
+        Deduplicate(RedisIdempotencyStore("orders", url=proxy.redis_url), identity="order") as layer,
     ):
         once = layer.wrap(handler)
         await once(Message(b"0", headers=Headers([("order", "6")])))  # so that the script is known

@@ -199,6 +199,10 @@ def _timing(runtime: Runtime) -> Iterator[Fact]:
     if lease is not None and (timeout is None or timeout > lease):
         text = f"{runtime.source.name} leases messages for {lease:g} s"
         yield "note", f"{text}: longer handlers keep theirs as long as the event loop is free to renew them"
+    patience = runtime.source.capabilities.settle_seconds
+    if patience is not None and timeout is None:
+        text = f"{runtime.source.name} takes back what is not settled within {patience:g} s, and delivers it again"
+        yield "note", f"{text}: set a handler_timeout below that if a handler may run for so long"
 
 
 def _memory(runtime: Runtime, plan: Plan) -> Iterator[Fact]:

@@ -101,6 +101,7 @@ class Runtime:
         self.observation = Observation(self.source, _system(self.source, registry))
         self._handler = make_handler(worker)
         self._check_drain()
+        self._check_handler_timeout()
         self._resources = Resources(worker, self._open)
         self._starting: anyio.CancelScope | None = None
         self._engine: Engine | None = None
@@ -153,6 +154,18 @@ class Runtime:
             raise ConfigError(
                 f"drain_timeout is {drain:g} s ({self.resolved.origin['drain_timeout']}), but {self.source.name} waits "
                 f"only {revoke:g} s for a worker to let go of a partition; lower the one or raise the other"
+            )
+
+    def _check_handler_timeout(self) -> None:
+        timeout, patience = (
+            self.resolved.settings.handler_timeout,
+            self.source.capabilities.settle_seconds,
+        )
+        if timeout is not None and patience is not None and timeout >= patience:
+            raise ConfigError(
+                f"handler_timeout is {timeout:g} s ({self.resolved.origin['handler_timeout']}), but {self.source.name} takes "
+                f"a message back that is not settled within {patience:g} s, and delivers it again; lower the one or raise "
+                "the other"
             )
 
     # -- life ------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from yarl import URL
 
 from pythia_core import PythiaError
 from pythia_rabbitmq.options import Address, Host
+from pythia_rabbitmq.tolerance import read_anything
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
@@ -33,6 +34,8 @@ if (_clients_log := logging.getLogger("aiormq")).level == logging.NOTSET:
     _clients_log.setLevel(
         logging.CRITICAL
     )  # all that it reports, with tracebacks, is raised to us and reported once
+
+read_anything()
 
 SECONDS: Final = 10.0  # for any question
 CONNECT_SECONDS: Final = 10.0  # for one host

@@ -18,6 +18,7 @@ DEAD_LETTERS: Final = ".dlq"
 LARGEST_PREFETCH: Final = 65_535  # AMQP has 16 bits for it
 PREFETCH_FOR_EACH: Final = 10  # messages for each that runs, so that half of them can be settled at once
 LEAST_PREFETCH: Final = 100
+CONSUMER_TIMEOUT: Final = 1800.0  # seconds; RabbitMQ's default since 3.8.17
 NEVER: Final = 1_000_000
 """Deliveries that are as good as endless. RabbitMQ 4 deletes a message after 20 where a queue does not say."""
 
@@ -51,6 +52,9 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
         arguments: further ones for a queue that is made, such as ``{"x-max-priority": 5}``.
         bindings: exchanges that bring messages, as ``"exchange:routing key"`` or pairs.
         priority: of this consumer; those with a higher one are served first.
+        consumer_timeout: seconds after which the server takes back what is not acknowledged, as it is configured there (its
+            default is 30 minutes, and AMQP does not tell); None if never. ``x-consumer-timeout`` among the arguments wins.
+            A worker whose ``handler_timeout`` is not below it does not start.
         when_gone: ``recreate`` a queue that was deleted while it was consumed, empty; or ``fail``, which is not ready
             until somebody has made it again. Either says so as an error.
         url: see :class:`~pythia_rabbitmq.options.RabbitMQOptions`, like everything else.
@@ -73,6 +77,7 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
     arguments: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, hash=False)
     bindings: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True, converter=_bindings)
     priority: int | None = attrs.field(default=None, kw_only=True)
+    consumer_timeout: float | None = attrs.field(default=CONSUMER_TIMEOUT, kw_only=True)
     when_gone: Literal["recreate", "fail"] = attrs.field(default="recreate", kw_only=True)
     met: set[str] = attrs.field(factory=set[str], init=False, eq=False, repr=False)
     """Queues that were there once, in this process."""
@@ -135,7 +140,17 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
 
         The server's counts of deliveries are not used against a message: it counts what was only prefetched as well.
         """
-        return Capabilities(ack="both", order_scope="consumer", window=self.window)
+        return Capabilities(
+            ack="both", order_scope="consumer", window=self.window, settle_seconds=self.settle_seconds
+        )
+
+    @property
+    def settle_seconds(self) -> float | None:
+        """How long the server waits for an acknowledgement; with ``auto_ack`` it has it at once."""
+        if self.auto_ack:
+            return None
+        told = self.arguments.get("x-consumer-timeout")  # milliseconds
+        return told / 1000 if isinstance(told, int) else self.consumer_timeout
 
     def resolve(self, start: Start) -> RabbitMQConsumer:
         """Fill in server and prefetch; see :class:`pythia_core.Source`."""
@@ -189,6 +204,7 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
             prefetch_count=self.prefetch_count,
             queue_type=self.queue_type,
             durable=self.durable,
+            consumer_timeout=self.consumer_timeout,
             when_gone=self.when_gone,
             **options,
         )

@@ -48,6 +48,8 @@ class Capabilities:
             nothing that was done behind a slow or a parked message; without them everything past the position is.
         rebalances: True if partitions come and go while subscribed.
         revoke_seconds: how long the broker waits for us to let go of a partition, or None.
+        settle_seconds: how long the broker waits for a message to be settled before it takes it back, whatever we renew
+            (RabbitMQ's consumer timeout), or None.
     """
 
     ack: Literal["cumulative", "individual", "both"] = "individual"
@@ -58,6 +60,7 @@ class Capabilities:
     notes: bool = False
     rebalances: bool = False
     revoke_seconds: float | None = None
+    settle_seconds: float | None = None
 
 
 @attrs.frozen

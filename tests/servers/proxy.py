@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis that loses what a network loses: connections, answers, everything."""
+"""A TCP proxy in front of a broker that loses what a network loses: connections, answers, everything."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -26,6 +26,7 @@ class Proxy:
     swallowed: int = 0
     _lose_answer_to: bytes | None = None
     _refuse: bytes | None = None
+    _stalled: bool = False
     _passing: dict[str, int] = attrs.field(
         factory=dict[str, int]
     )  # "request" or "answer" -> bytes until the cut
@@ -45,9 +46,22 @@ class Proxy:
             group.cancel_scope.cancel()
 
     @property
-    def url(self) -> str:
+    def redis_url(self) -> str:
         """What REDIS_URL takes."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def rabbitmq_url(self) -> str:
+        """What RABBITMQ_URL takes."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def stall(self) -> None:
+        """Pass nothing on from now on, on connections that stay open."""
+        self._stalled = True
+
+    def resume(self) -> None:
+        """Pass on what comes by new connections."""
+        self._stalled = False
 
     def lose_answer_to(self, command: str) -> None:
         """Let the next such command reach the server, then cut its connection instead of bringing the answer."""
@@ -110,6 +124,8 @@ class Proxy:
 
     async def _send(self, to: SocketStream, data: bytes, what: str) -> bool:
         """Pass bytes on; return False where the connection is to be cut instead of the rest."""
+        if self._stalled:
+            await anyio.sleep_forever()
         left = self._passing.get(what, len(data))
         if what in self._passing:
             self._passing[what] = left - len(data)
