@@ -56,7 +56,7 @@ def test_the_check_passes_what_is_built_in(pythia: Pythia, monkeypatch: pytest.M
     """The broker in memory and the middleware keep their own contracts."""
     monkeypatch.setenv("PYTHIA_PLUGINS", "")
     done = pythia("plugins", "check")
-    assert (done.exit_code, "all 6 good" in done.output) == (0, True)
+    assert (done.exit_code, "all 7 good" in done.output) == (0, True)
 
 
 FAULTS = {

@@ -1,15 +1,19 @@
 """A load test measures what a worker does under a steady load, in memory and in processes on a real broker."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 from redis import Redis
 
-from pythia import Message, Worker
-from pythia.brokers.memory import MemoryConsumer
+from pythia import Message, Output, Worker
+from pythia.brokers.memory import MemoryConsumer, MemoryProducer
 from pythia.testing import LoadResults, LoadTester, Progress
-from pythia_core.errors import ConfigError
+from pythia_core import ConfigError, WriteResult
+from pythia_core.testing.arrivals import Arrivals
 from pythia_core.testing.crew import LoadTestError
+from pythia_core.testing.recording import HEADER
 from tests.load import workers
 from tests.servers.redis import RedisServer
 
@@ -64,6 +68,24 @@ async def test_messages_come_whether_or_not_the_worker_keeps_up() -> None:
     assert results.seconds > 1.9
     assert results.latency(100) > 0.9
     assert results.avg_latency > 0.4
+
+
+async def test_latency_counts_from_the_time_of_sending_that_was_meant() -> None:
+    """A sink that takes 0.1 s for a write holds messages up before they are sent, and that is not hidden."""
+    arrivals = Arrivals("run", rate=1000, total=300, keys=1, body=lambda number: number)
+    written: list[Output] = []
+
+    class Slow(MemoryProducer):
+        async def write(self, outputs: Sequence[Output]) -> WriteResult:
+            await anyio.sleep(0.1)
+            written.extend(outputs)
+            return WriteResult(range(len(outputs)))
+
+    await arrivals.send(Slow("slow"))
+    headers: list[Any] = [output.headers for output in written]
+    times = [float(header[HEADER].split()[2]) for header in headers]
+    assert times == pytest.approx([arrivals.began + number / 1000 for number in range(300)])
+    assert arrivals.confirmed == set(range(300))
 
 
 async def test_bodies_are_made_by_the_factory(

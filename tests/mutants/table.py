@@ -35,6 +35,8 @@ GUARANTEES: Final = (
     "health",
     "middleware and telemetry",
     "ready middleware",
+    "load tests",
+    "the worker's own word",
     "hot path",
     "Kafka",
 )
@@ -56,6 +58,18 @@ def ready(module: str, old: str, new: str, test: str) -> Mutant:
 def kafka(module: str, old: str, new: str, test: str) -> Mutant:
     """Return a mutant of the Kafka plugin, whose test is in its folder and starts a broker."""
     return Mutant("Kafka", f"pythia_kafka/{module}.py", old, new, f"tests/kafka/{test}")
+
+
+def load(old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of what a load test finds out."""
+    return Mutant(
+        "load tests", "pythia_core/testing/verdict.py", old, new, f"tests/load/test_verdict.py::{test}"
+    )
+
+
+def word(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of scaling by the worker's own word."""
+    return Mutant("the worker's own word", f"pythia_core/{module}.py", old, new, f"tests/{test}")
 
 
 MUTANTS: Final = (
@@ -1254,5 +1268,42 @@ MUTANTS: Final = (
         'logging.getLogger("aiokafka.conn").setLevel(logging.INFO)',
         "",
         "test_security.py::test_every_mechanism_logs_in_through_tls",
+    ),
+    # -- load tests: what was lost, repeated or out of order is found ---------------------------------------------
+    load("len(owed - attempted)", "0", "test_what_was_never_attempted_is_lost"),
+    load("len(good) - len(first_good)", "0", "test_what_was_done_twice_is_a_duplicate"),
+    load("begun[number] < before.get", "begun[number] > before.get", "test_order_is_that_of_each_key"),
+    load("and not self.duplicates", "", "test_what_was_done_twice_is_a_duplicate"),
+    Mutant(
+        "load tests",
+        "pythia_core/testing/arrivals.py",
+        "intended = self.began + number / self.rate",
+        "intended = time.monotonic()",
+        "tests/load/test_load.py::test_latency_counts_from_the_time_of_sending_that_was_meant",
+    ),
+    # -- the worker's own word: one answer, one process -----------------------------------------------------------
+    word(
+        "by_worker",
+        "        if heard <= state",
+        "        if False and heard <= state",
+        "unit/test_by_worker.py::test_an_answer_moves_the_number_by_one_and_only_once",
+    ),
+    word(
+        "by_worker",
+        "            if snapshot.ready < snapshot.desired:\n",
+        "            if False:\n",
+        "unit/test_by_worker.py::test_no_other_is_started_before_the_last_one_is_at_work",
+    ),
+    word(
+        "by_worker",
+        "any(opinion.change > 0 for opinion in fresh)",
+        "any(opinion.change > 0 for opinion in snapshot.opinions)",
+        "unit/test_by_worker.py::test_an_old_wish_for_more_is_not_repeated_by_anothers_answer",
+    ),
+    word(
+        "supervisor/asking",
+        "        if time.monotonic() - began < ANSWER_SECONDS:\n",
+        "        if True:\n",
+        "supervisor/test_asking.py::test_an_answer_that_comes_late_is_none",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pythia_core.contracts import Middleware, Sink, Source
+from pythia_core.contracts import Middleware, ScalingPolicy, Sink, Source
 from pythia_core.plugins import hookimpl
 
 
@@ -35,3 +35,11 @@ def pythia_register_middleware() -> Mapping[str, Callable[..., Middleware]]:
         "log-context": LogContext,
         "rate-limit": RateLimit,
     }
+
+
+@hookimpl
+def pythia_register_scaling_policies() -> Mapping[str, Callable[..., ScalingPolicy]]:
+    """Return the policy that follows the worker's own word."""
+    from pythia_core.by_worker import ByWorker
+
+    return {"worker": ByWorker}

@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -246,6 +247,16 @@ class Runtime:
         self.stop("forced")
         if self._engine is not None:
             self._engine.force()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Hold the worker's connections open for one block, without running anything of it."""
+        try:
+            await self._resources.open_all()
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._resources.aclose()
 
     # -- preparation -----------------------------------------------------------------------------------
 

@@ -95,6 +95,8 @@ class Worker(Generic[Body]):
     source: Source = NoSource()
     sink: Sink = NoSink()
     config: WorkerConfig | None = None
+    scale_check_interval: float = 60.0
+    """Seconds between two questions whether to scale; see ``should_scale_up``."""
 
     def __init__(
         self,
@@ -159,11 +161,16 @@ class Worker(Generic[Body]):
         """Clean up, once, after the last message, if ``startup`` ended well. It has 5 seconds."""
 
     async def should_scale_up(self) -> bool:
-        """Say whether one more process would help; asked only by the scaling policy ``worker``."""
+        """Say whether one more process would help; asked by ``pythia run --policy worker --max N`` and nobody else.
+
+        It and ``should_scale_down`` are asked every ``scale_check_interval`` seconds in a spare process, in which this class
+        is made and its connections are open, but ``startup`` was not called and no message comes. So it may block. An
+        error, or no answer in 10 s, means that nothing changes.
+        """
         return False
 
     async def should_scale_down(self) -> bool:
-        """Say whether one process less would do; asked only by the scaling policy ``worker``."""
+        """Say whether one process less would do; asked where ``should_scale_up`` has said no. The idlest then drains."""
         return False
 
     async def offload(self, func: Callable[..., Result], *args: Any) -> Result:

@@ -13,6 +13,7 @@ from pythia_core.contracts.message import (
 from pythia_core.contracts.middleware import Admission, Handler, Middleware, Phase
 from pythia_core.contracts.resource import Resource
 from pythia_core.contracts.scaling import (
+    Opinion,
     QueueObservation,
     Recommendation,
     ScalingPolicy,
@@ -55,6 +56,7 @@ __all__ = [
     "Message",
     "Middleware",
     "Monitor",
+    "Opinion",
     "Output",
     "Owner",
     "Partition",

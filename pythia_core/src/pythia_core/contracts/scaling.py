@@ -54,6 +54,21 @@ class WorkerObservation:
 
 
 @attrs.frozen(kw_only=True)
+class Opinion:
+    """What a worker's own class last answered when it was asked whether to scale.
+
+    Args:
+        worker: its name.
+        at: when, in monotonic seconds.
+        change: 1 for one process more, -1 for one less, 0 for neither.
+    """
+
+    worker: str
+    at: float
+    change: int
+
+
+@attrs.frozen(kw_only=True)
 class Snapshot:
     """Everything a policy may know. ``now`` is monotonic seconds; ``wall`` (epoch seconds) is for schedules only."""
 
@@ -76,6 +91,7 @@ class Snapshot:
     commit_hold_s: float | None = None
     true_rate: float | None = None
     errors: tuple[str, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

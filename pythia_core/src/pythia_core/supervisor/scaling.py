@@ -76,6 +76,10 @@ class Scaler:
             self._due = now + self.interval
         return now >= self._due
 
+    def hurry(self, now: float) -> None:
+        """Have the next decision at once, since something was said that it is about."""
+        self._due = now
+
     def decide(self, snapshot: Snapshot) -> Decision:
         """Ask the policy and keep its answer."""
         self._due = snapshot.now + self.interval

@@ -32,7 +32,7 @@ from pythia_core.supervisor.link import Link, Order
 from pythia_core.supervisor.wire import Options
 from pythia_core.together import Ended, event_loop_options, run_together
 
-__all__ = ["serve"]
+__all__ = ["explain", "prepare", "serve"]
 
 REPORT_SECONDS = 1.0
 LINGER_SECONDS = 5.0  # for threads that a user left behind, and for what runs at exit
@@ -43,11 +43,11 @@ log = logging.getLogger("pythia.worker")
 def serve(options: Options, link: Link) -> int:
     """Run to the end, and return the exit code."""
     try:
-        runtimes = _prepare(options)
+        runtimes = prepare(options, f"process {options.number}")
         loop_options = event_loop_options(runtimes)
     except (Exception, SystemExit) as error:
         # An OSError at import may be a database that is down; anything else would happen again.
-        link.say("fault", text=_explain(error, options.target), hopeless=not isinstance(error, OSError))
+        link.say("fault", text=explain(error, options.target), hopeless=not isinstance(error, OSError))
         link.flush()
         return Exit.ERROR
     child = _Child(link, runtimes)
@@ -60,10 +60,17 @@ def serve(options: Options, link: Link) -> int:
     return code
 
 
-def _prepare(options: Options) -> list[Runtime]:
-    """Load and make the workers, each class once, in this order so that logging works for all of it."""
+def prepare(options: Options, who: str) -> list[Runtime]:
+    """Load and make the workers, each class once, in this order so that logging works for all of it.
+
+    Args:
+        options: what the supervisor said.
+        who: what lines of the log begin with.
+
+    Raises:
+        Exception: whatever importing or making them raises.
+    """
     file = Path(options.config) if options.config else None
-    who = f"process {options.number}"
     said = resolve(overrides=options.overrides, environ=os.environ, file=file)
     logs.configure(said.log_level, said.log_format, who=who)
     classes = load_workers(options.target)
@@ -112,7 +119,7 @@ def _instance(kind: Any) -> Any:
     return kind()
 
 
-def _explain(error: BaseException, target: str) -> str:
+def explain(error: BaseException, target: str) -> str:
     """Return an error for its author: our own in words, any other with the lines of his code that lead to it."""
     if isinstance(error, PythiaError):
         return str(error)

@@ -20,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from pythia_core.by_worker import ByWorker
 from pythia_core.contracts import Snapshot
 from pythia_core.errors import PythiaError
 from pythia_core.monitoring import Monitoring
@@ -49,6 +50,7 @@ from pythia_core.supervisor.figures import Figures, Row
 from pythia_core.supervisor.machine import Machine
 from pythia_core.supervisor.reload import Sources
 from pythia_core.supervisor.scaling import Scaler
+from pythia_core.supervisor.spare import Spare
 from pythia_core.supervisor.views import LogLines, Overview, View
 from pythia_core.supervisor.watch import Watch, describe_fleet
 from pythia_core.supervisor.wire import Mailbox, Options
@@ -105,6 +107,7 @@ class Supervisor:
     _children: dict[int, Process] = attrs.field(factory=dict, init=False)
     _selector: selectors.BaseSelector = attrs.field(factory=selectors.DefaultSelector, init=False)
     _watch: Watch = attrs.field(init=False)
+    _spare: Spare | None = attrs.field(default=None, init=False)  # asks workers for their opinion
     _observer: int | None = attrs.field(default=None, init=False)  # the child that asks what is left
     _look_at: float = attrs.field(default=0.0, init=False)
     _reload_at: float = attrs.field(default=0.0, init=False)
@@ -114,6 +117,8 @@ class Supervisor:
     def __attrs_post_init__(self) -> None:
         self._machine = Machine(self.processes, random.random)
         self._watch = Watch(self.options.target)
+        if self.scaler is not None and isinstance(self.scaler.policy, ByWorker):
+            self._spare = Spare(self.options)
 
     def run(self) -> int:
         """Start the children, keep them running, and return the exit code once they have ended."""
@@ -136,6 +141,8 @@ class Supervisor:
         finally:
             self._show(last=True)
             self.monitoring.close()
+            if self._spare is not None:
+                self._spare.close()
             if control is not None:
                 control.close()
             self._selector.close()
@@ -291,6 +298,7 @@ class Supervisor:
         self._look_at = now + TICK_SECONDS
         self._choose_observer()
         scaler, machine = self.scaler, self._machine
+        self._hear_opinions(now)
         snapshot = self._watch.snapshot(
             machine.children.values(),
             now=now,
@@ -300,6 +308,7 @@ class Supervisor:
             most=scaler.most if scaler else machine.target,
             last_up=scaler.last_up if scaler else None,
             last_down=scaler.last_down if scaler else None,
+            opinions=tuple(self._spare.opinions.values()) if self._spare else (),
         )
         if scaler is not None and scaler.due(now) and not machine.stopping:
             decision = scaler.decide(snapshot)
@@ -307,6 +316,14 @@ class Supervisor:
                 self._feed(Scale(decision.after, f"{scaler.name} says {decision.reason}"))
         if self.monitoring:
             self.monitoring.show(self._fleet(snapshot, now))
+
+    def _hear_opinions(self, now: float) -> None:
+        """Take what workers say of scaling; an answer is acted on at once. Only a fleet that works is asked."""
+        if self._spare is None or self._machine.stopping:
+            return
+        works = self._spare.opinions or any(child.ready for child in self._machine.children.values())
+        if works and self._spare.look(now) and self.scaler is not None:
+            self.scaler.hurry(now)
 
     def _choose_observer(self) -> None:
         """Have one child that is ready ask what is left in the sources: more would be a load on the broker."""

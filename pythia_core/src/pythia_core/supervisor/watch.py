@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import attrs
 
-from pythia_core.contracts import QueueObservation, Snapshot, WorkerObservation
+from pythia_core.contracts import Opinion, QueueObservation, Snapshot, WorkerObservation
 from pythia_core.supervisor.fleet import Child
 
 __all__ = ["Watch", "describe_fleet"]
@@ -154,6 +154,7 @@ class Watch:
         most: int,
         last_up: float | None = None,
         last_down: float | None = None,
+        opinions: tuple[Opinion, ...] = (),
     ) -> Snapshot:
         """Return what is known now."""
         self._seq += 1
@@ -176,6 +177,7 @@ class Watch:
             max=most,
             last_up=last_up,
             last_down=last_down,
+            opinions=opinions,
             start_s=self._start_seconds(),
             true_rate=self._true_rate,
             errors=tuple(name for name, queue in self._queues.items() if now - queue.at > STALE),
