@@ -80,16 +80,17 @@ def test_a_burst_scales_by_the_workers_own_word_and_back(client: Any, tmp_path: 
 
         def four_under_load() -> bool:
             nonlocal sent
-            if sent - len(running.events("done")) < 500:
+            done = running.pids("done")
+            if sent - len(done) < 1_500:  # never so few that they would scale in
                 publish(client, range(sent, sent := sent + 500))
-            return len(running.events("startup")) == 4
+            return sum(map(is_alive, set(done))) == 4
 
         wait_until(four_under_load, "four processes were at work", seconds=60)
         wait_until(lambda: len(running.events("done")) >= sent, "all was done", seconds=30)
         started = running.pids("startup")
         wait_until(lambda: sum(map(is_alive, started)) == 1, "one process was left", seconds=30)
         asked, worked = set(running.pids("asked")), set(running.pids("done"))
-        assert len(worked) == 4
+        assert len(worked) >= 4
         assert not asked & {*worked, *started}  # the spare handles nothing
         running.signal(signal.SIGTERM)
         assert running.ends() == 0
