@@ -1,0 +1,129 @@
+"""The documentation: its code runs, its references are the code's, its links lead somewhere."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from pythia_core import Worker
+from pythia_core.command import COMMANDS, main
+from pythia_core.plugins import Registry
+from pythia_core.runtime import Runtime
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+GENERATE: dict[str, Any] = runpy.run_path(str(DOCS / "generate.py"))
+
+
+def ids(path: Path) -> str:
+    """Name a page."""
+    return str(path.relative_to(DOCS))
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    """Return the blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if fenced(page, "python")], ids=ids)
+def test_the_code_runs(page: Path) -> None:
+    """The blocks of a page one after the other; each worker they define is one that can be run."""
+    names: dict[str, Any] = {"__name__": "page"}
+    for block in fenced(page, "python"):
+        exec(compile(block, str(page), "exec"), names)  # noqa: S102 - it is ours, and to be run
+    workers = [value for value in names.values() if isinstance(value, type) and issubclass(value, Worker)]
+    made = [Runtime(kind(), environ={}, registry=Registry()) for kind in workers if kind is not Worker]
+    assert made
+
+
+def test_the_settings_are_the_codes() -> None:
+    """Every setting with its bounds, default, variable and meaning."""
+    path = DOCS / "reference" / "configuration.md"
+    assert path.read_text() == GENERATE["pages"]()[path], "run: python docs/generate.py"
+
+
+def commands(command: click.Command, path: str = "pythia") -> dict[str, click.Command]:
+    """Return a command and all below it, by what is typed."""
+    found = {path: command}
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path)
+        for name in command.list_commands(context) if command is not main else COMMANDS:
+            below = command.get_command(context, name)
+            assert below is not None
+            found |= commands(below, f"{path} {name}")
+    return found
+
+
+def test_the_commands_are_the_codes() -> None:
+    """Every command has its section with its help and every option; how click lays it out is click's."""
+    text = (DOCS / "reference" / "commands.md").read_text()
+    sections = dict(
+        re.findall(r"^##+ (pythia [^\n]*)\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    )
+    known = {path: command for path, command in commands(main).items() if command is not main}
+    assert sections.keys() == known.keys(), "run: python docs/generate.py"
+    for path, command in known.items():
+        options = {option for each in command.params for option in each.opts if option.startswith("-")}
+        shown = set(re.findall(r"(?<![\w-])--?[\w-]+", sections[path].partition("Options:")[2]))
+        assert options <= shown, f"{path}: run python docs/generate.py"
+        first = (command.help or "").partition("\n")[0]
+        assert first.split()[:6] == sections[path].split("\n\n")[1].split()[:6], (
+            "run: python docs/generate.py"
+        )
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("plugins/*/*.md")], ids=lambda path: path.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Files exist, and headings too."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if heading:
+            found = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in found}, (
+                target
+            )
+
+
+LINES = [
+    (page, line)
+    for page in [*PAGES, *ROOT.glob("README.md"), *ROOT.glob("plugins/*/README.md")]
+    if page.parent.name != "reference"
+    for line in re.findall(r"^(?:    )?(?:.*\| )?(pythia [a-z-]+ .*)$", page.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), LINES, ids=lambda value: value if isinstance(value, str) else value.name
+)
+def test_commands_that_are_shown_can_be_typed(page: Path, line: str) -> None:
+    """Their options exist and their arguments fit; what files they name is another matter."""
+    _, name, *arguments = shlex.split(line.partition("  #")[0].rstrip(" \\"))
+    command = commands(main).get(f"pythia {name}")
+    if command is None:
+        pytest.skip("a plugin's command")
+    if isinstance(command, click.Group):
+        name, *arguments = arguments
+        command = command.get_command(click.Context(command), name)
+        assert command is not None, line
+    try:
+        command.make_context(name, arguments)
+    except click.BadParameter as error:
+        assert "does not exist" in str(error), line
+
+
+def test_every_page_is_listed() -> None:
+    """A page that nobody finds is of no use."""
+    index = (DOCS / "README.md").read_text()
+    listed = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)", index)}
+    assert {page for page in PAGES if page.name != "README.md"} <= listed
