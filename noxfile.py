@@ -21,6 +21,7 @@ BROKERS = {
     "redis-server": ["redis-server"],
     "java": ["default-jre-headless"],
     "mvn": ["maven"],  # brings Kafka's jars
+    "prometheus": ["prometheus"],  # brings promtool; judges the alerts of pythia_metrics
     "rabbitmq-server": ["rabbitmq-server"],  # may start a node of the system's, with which ours share nothing
 }
 
@@ -122,6 +123,13 @@ def chaos(session: nox.Session) -> None:
     """Run workers under random faults for ten minutes and judge; `-- --seconds 60 --seed 7` for other ones."""
     install(session, "tests")
     session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session(default=False)
+def scaling(session: nox.Session) -> None:
+    """See a real fleet grow under load and shrink after it, with nothing lost: a minute."""
+    install(session, "tests")
+    session.run("pytest", "tests/metrics/long_scaling.py", *session.posargs)
 
 
 @nox.session(default=False)

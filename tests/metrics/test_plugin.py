@@ -25,9 +25,9 @@ def test_hook_pythia_register_scaling_policies_adds_the_policies() -> None:
         assert list(contract_faults("scaling_policies", kind)) == []
 
 
-def test_hook_pythia_register_commands_adds_health_and_scaling() -> None:
-    """Two words that an operator types."""
-    assert [command.name for command in plugin.pythia_register_commands()] == ["health", "scaling"]
+def test_hook_pythia_register_commands_adds_what_operators_type() -> None:
+    """Three words, each with a help."""
+    assert [command.name for command in plugin.pythia_register_commands()] == ["alerts", "health", "scaling"]
 
 
 def test_the_public_names_are_sorted_and_there() -> None:

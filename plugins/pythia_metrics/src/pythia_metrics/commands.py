@@ -1,16 +1,18 @@
-"""``pythia health`` and ``pythia scaling``: ask a running monitor, and try policies on traces."""
+"""``pythia health``, ``pythia scaling`` and ``pythia alerts``: ask a running monitor, try policies, print rules."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
+from importlib.resources import files
 from typing import Any
 
+import attrs
 import click
 
 from pythia_metrics.asking import ask, default_url
 
-__all__ = ["health", "scaling"]
+__all__ = ["alerts", "health", "scaling"]
 
 address = click.option("--url", help="Where the monitor listens. [default: PYTHIA_LISTEN, or port 9464 here]")
 
@@ -29,6 +31,12 @@ def health(probe: str, url: str | None, timeout: float, quiet: bool) -> None:
     if not quiet:
         click.echo(text, nl=False)
     raise SystemExit(0 if status == 200 else 1)
+
+
+@click.command()
+def alerts() -> None:
+    """Print alerting rules for Prometheus, to be named in its rule_files."""
+    click.echo((files("pythia_metrics") / "rules" / "pythia.yml").read_text(), nl=False)
 
 
 @click.group()
@@ -53,6 +61,50 @@ def explain(url: str | None, number: int, everything: bool, as_json: bool) -> No
         click.echo(text)
         return
     for line in explanation(json.loads(text), number, everything):
+        click.echo(line)
+
+
+@scaling.command()
+@click.argument("traces", nargs=-1, metavar="[TRACE|FILE]...")
+@click.option("--policy", "policies", multiple=True, help="A policy to try; repeatable. [default: all]")
+@click.option("--rate", default=10.0, show_default=True, help="Messages a second that one process can do.")
+@click.option("--start", default=5.0, show_default=True, help="Seconds until a new process is ready.")
+@click.option("--rebalance", default=0.0, show_default=True, help="Seconds for which a change stops all.")
+@click.option("--min", "least", default=1, show_default=True, help="The fewest processes.")
+@click.option("--max", "most", default=8, show_default=True, help="The most processes.")
+@click.option("--slo", default=60.0, show_default=True, help="Seconds that a message may be old.")
+@click.option("--seconds", default=7200, show_default=True, help="How long the shipped traces are.")
+@click.option("--seeds", default=3, show_default=True, help="How many versions of each shipped trace.")
+@click.option("--scale-down-window", default=300.0, show_default=True, help="The governor's, in seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def simulate(
+    traces: tuple[str, ...],
+    policies: tuple[str, ...],
+    seconds: int,
+    seeds: int,
+    scale_down_window: float,
+    as_json: bool,
+    **world: Any,
+) -> None:
+    """Try policies on loads, by the very code that decides: shipped traces, CSV files, or Prometheus range queries.
+
+    TRACE is one of step, ramp, sine, bursts, flash, batch, idle, flat, hot-partition, slow-downstream; without any, all.
+    """
+    from pythia_metrics.comparing import compare, table
+    from pythia_metrics.simulator import World
+
+    rows = compare(
+        traces,
+        policies,
+        World(**world),
+        seconds=seconds,
+        seeds=seeds,
+        options={"scale_down_window": scale_down_window},
+    )
+    if as_json:
+        click.echo(json.dumps([attrs.asdict(row) for row in rows]))
+        return
+    for line in table(rows):
         click.echo(line)
 
 

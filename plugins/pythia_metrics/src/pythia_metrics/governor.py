@@ -13,7 +13,8 @@ Invariants, each with a property test:
 - G5. Processes whose intake is stopped by a brake or another reason of their own are not joined by more.
 - G6. Until processes have been seen at their limit, it scales in one at a time: what they can do is an estimate.
 - G7. A scale-out that brought less than a tenth of what it should caps the number for five minutes: what is short is
-  something else, and more processes would make it worse.
+  something else, and more processes would make it worse. Until that is judged it goes no further than was wanted when it
+  began, unless more arrives than then.
 - G8. A change within the tolerance is none: where there are ten or more, one of 5 %.
 """
 
@@ -31,9 +32,8 @@ __all__ = ["Governor"]
 
 TOLERANCE_FROM = 10
 BACKLOGGED = 2.0  # messages for each slot, from which on processes are at their limit
-JUDGE_SECONDS = (
-    30.0  # after a scale-out, before what it brought is judged: the window of the rates and a start
-)
+JUDGE_SECONDS = 30.0  # after a scale-out: the window of the rates, and a start
+MORE = 1.2  # times the arrivals: what is wanted now is wanted for another reason than then
 
 
 @attrs.define
@@ -69,9 +69,10 @@ class Governor:
         state["wanted"] = [*recent, (now, wanted)]
         number, why = self._damped(wanted, snapshot, state)
         if number > current:
-            state["up"] = {"at": now, "from": current, "to": number, "rate": _rate(snapshot)}
+            self._note_up(number, wanted, snapshot, state)
             state["ups"] = [*self._ups(state, now), (now, current)]
         elif number < current:
+            state.pop("up", None)
             state["downs"] = [*self._downs(state, now), (now, current)]
         if number != current:
             state["changed"] = now
@@ -112,6 +113,11 @@ class Governor:
         self._judge(snapshot, state)
         if now < state.get("helpless_until", float("-inf")):
             return current, "brake_no_gain"
+        up = state.get("up")
+        if up is not None and _arrivals(snapshot) <= MORE * up["arrivals"]:
+            wanted = min(wanted, up["wanted"])
+            if wanted <= current:
+                return current, "hold_unjudged"
         base = min([current, *(n for _, n in self._ups(state, now))])
         most = max(base + 4, 2 * base)
         if wanted > most:
@@ -138,6 +144,19 @@ class Governor:
     def _downs(self, state: dict[str, Any], now: float) -> list[tuple[float, int]]:
         return [(at, n) for at, n in state.get("downs", []) if now - at < self.step_seconds]
 
+    def _note_up(self, number: int, wanted: int, snapshot: Snapshot, state: dict[str, Any]) -> None:
+        """Remember how things stood when a scale-out began, and where it has come to."""
+        begun = {
+            "from": snapshot.desired,
+            "rate": _rate(snapshot),
+            "wanted": wanted,
+            "arrivals": _arrivals(snapshot),
+        }
+        before = state.get("up", begun)
+        more = begun["arrivals"] > MORE * before["arrivals"]
+        bounds = {"wanted": wanted, "arrivals": begun["arrivals"]} if more else {}
+        state["up"] = {**before, **bounds, "at": snapshot.now, "to": number}
+
     # -- what was learnt -----------------------------------------------------------------------------------------
 
     def _note_limit(self, snapshot: Snapshot, state: dict[str, Any]) -> None:
@@ -159,6 +178,10 @@ class Governor:
         slots = sum(worker.slots for worker in snapshot.workers if worker.state == "ready")
         if left > BACKLOGGED * slots and expected > 0 and _rate(snapshot) - up["rate"] < HELPLESS * expected:
             state["helpless_until"] = snapshot.now + HELPLESS_SECONDS
+
+
+def _arrivals(snapshot: Snapshot) -> float:
+    return sum(queue.arrival_rate or 0.0 for queue in snapshot.queues)
 
 
 def _rate(snapshot: Snapshot) -> float:

@@ -31,7 +31,7 @@ def pythia_register_scaling_policies() -> Mapping[str, Callable[..., ScalingPoli
 
 @hookimpl
 def pythia_register_commands() -> Sequence[click.Command]:
-    """Add ``pythia health`` and ``pythia scaling``."""
-    from pythia_metrics.commands import health, scaling
+    """Add ``pythia alerts``, ``pythia health`` and ``pythia scaling``."""
+    from pythia_metrics.commands import alerts, health, scaling
 
-    return [health, scaling]
+    return [alerts, health, scaling]

@@ -11,6 +11,8 @@ import click
 
 __all__ = ["command"]
 
+DEFAULT_POLICY = "drain"
+
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """Read NAME=VALUE arguments."""
@@ -33,7 +35,9 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 )
 @click.option("--max", "most", type=click.IntRange(min=1), help="The most processes that a policy may start.")
 @click.option(
-    "--policy", metavar="NAME", help="What decides how many, between --min and --max. [default: drain]"
+    "--policy",
+    metavar="NAME",
+    help="What decides how many, between --min and --max. [default: the file's, or drain]",
 )
 @click.option(
     "--scale-down-window",
@@ -103,28 +107,33 @@ def command(
         "uvloop": True if uvloop else None,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
-    if most is not None and policy is None:
-        policy = "drain"
-    if policy is not None:
-        window = {} if scale_down_window is None else {"scale_down_window": scale_down_window}
-        given["scaling"] = {"kind": policy, **window}
-    bounds = _bounds(processes, least, most, policy)
-    raise SystemExit(_supervise(target, bounds, file, {**given, **options}, policy, listen, control, reload))
+    scaling = _scaling(policy, scale_down_window)
+    bounds = _bounds(processes, least, most, scaled=bool(scaling) or least is not None or most is not None)
+    if scaling:
+        given["scaling"] = scaling
+    raise SystemExit(
+        _supervise(
+            target, bounds, file, {**given, **options}, listen, control, reload, scaled=most is not None
+        )
+    )
 
 
-def _bounds(
-    processes: int | None, least: int | None, most: int | None, policy: str | None
-) -> tuple[int, int]:
+def _scaling(policy: str | None, window: float | None) -> dict[str, Any]:
+    """Return what the options say of the policy; without any it is the file's, or else the default."""
+    if policy is None and window is None:
+        return {}
+    return {"kind": policy or DEFAULT_POLICY, **({} if window is None else {"scale_down_window": window})}
+
+
+def _bounds(processes: int | None, least: int | None, most: int | None, *, scaled: bool) -> tuple[int, int]:
     """Return the fewest and the most processes."""
-    if policy is None:
-        if least is not None:
-            raise click.UsageError("--min needs --max, and the two a --policy: say how many at most, or -n")
+    if not scaled:
         fixed = processes or 1
         return fixed, fixed
     if processes is not None:
-        raise click.UsageError(f"-n {processes} is a fixed number: with --policy say --min and --max instead")
+        raise click.UsageError(f"-n {processes} is a fixed number: with a policy say --min and --max instead")
     if most is None:
-        raise click.UsageError("--policy needs --max: how many processes may there be at most?")
+        raise click.UsageError("--policy and --min need --max: how many processes may there be at most?")
     if (least or 1) > most:
         raise click.UsageError(f"--min {least} is above --max {most}")
     return least or 1, most
@@ -135,10 +144,11 @@ def _supervise(
     bounds: tuple[int, int],
     file: Path | None,
     overrides: dict[str, Any],
-    policy: str | None,
     listen: str | None,
     control: str | None,
     reload: bool,
+    *,
+    scaled: bool,
 ) -> int:
     from pythia_core import logs, plugins
     from pythia_core.config import resolve
@@ -150,13 +160,17 @@ def _supervise(
     from pythia_core.supervisor.wire import Options
 
     said = resolve(overrides=overrides, environ=os.environ, file=file)
+    if scaled and said.scaling is None:
+        overrides = {**overrides, "scaling": {"kind": DEFAULT_POLICY}}
+        said = resolve(overrides=overrides, environ=os.environ, file=file)
     logs.configure(said.log_level, said.log_format)
     options = Options(
         target=target, config=str(file) if file else None, overrides=overrides, monitored=bool(listen)
     )
     scaler = None
-    if policy is not None and said.scaling is not None:
-        scaler = Scaler(said.scaling, policy, *bounds)
+    if scaled and said.scaling is not None:
+        asked: Any = overrides.get("scaling", said.origin["scaling"])
+        scaler = Scaler(said.scaling, asked["kind"] if isinstance(asked, dict) else asked, *bounds)
     socket = folder(os.environ) / f"{os.getpid()}.sock" if control is None else Path(control)
     supervisor = Supervisor(
         options,

@@ -135,7 +135,7 @@ class Watch:
             history.clear()
             return
         history.append((at, said["waiting"] + (said["in_flight"] or 0), self._settled(name)))
-        while at - history[0][0] > 2 * WINDOW:
+        while at - history[0][0] > WINDOW:
             history.popleft()
 
     def _settled(self, name: str) -> int:

@@ -1,0 +1,1 @@
+"""Alerting and recording rules for Prometheus, as a file that ``pythia alerts`` prints."""

@@ -1,0 +1,121 @@
+"""A real fleet on a real Redis: a load that grows starts processes, its end drains them, and nothing is lost.
+
+It takes a minute, so that `nox -s scaling` runs it and the default tests do not.
+"""
+
+import json
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from pythia_metrics.commands import explanation
+from tests.metrics.running import get, total, wait_for
+from tests.servers.redis import RedisServer
+from tests.servers.server import free_port
+from tests.supervisor.running import run
+from tests.waiting import wait_until
+
+WORKER = """
+import os
+from pathlib import Path
+import anyio
+from pythia import Worker
+from pythia.brokers.redis import RedisStreamsConsumer
+from pythia.config import WorkerConfig
+
+HERE = Path(__file__).parent
+(HERE / "handled").mkdir(exist_ok=True)
+LOG = os.open(HERE / "handled" / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+class Jobs(Worker):
+    source = RedisStreamsConsumer("jobs", consumer_group="workers", url="URL")
+    config = WorkerConfig(max_concurrent_tasks=2, drain_timeout=5, limits={"messages": 20})
+
+    async def process(self, message):
+        await anyio.sleep(0.05)
+        os.write(LOG, b"%d\\n" % message.body["id"])
+"""
+
+
+QUICK = """
+[worker.scaling]
+kind = "drain"
+scale_down_window = 6.0
+step_seconds = 5.0
+"""
+
+
+def handled(folder: Path) -> Counter[int]:
+    """Return how often each message was handled."""
+    found: Counter[int] = Counter()
+    for file in (folder / "handled").glob("*"):
+        found.update(int(line) for line in file.read_text().splitlines())
+    return found
+
+
+def test_a_load_that_grows_starts_processes_and_its_end_drains_them(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """40 messages a second for each process; a pile of 4,000 wants four of them, and none wants one."""
+    port = free_port()
+    (tmp_path / "pythia.toml").write_text(QUICK)
+    arguments = ["--min", "1", "--max", "4", "--config", str(tmp_path / "pythia.toml")]
+    client = redis.Redis(port=redis_server.port)
+    sent = 0
+
+    def send(number: int) -> None:
+        nonlocal sent
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(number):
+            pipeline.xadd("jobs", {"body": json.dumps({"id": sent})})
+            sent += 1
+        pipeline.execute()
+
+    text = WORKER.replace("URL", f"redis://127.0.0.1:{redis_server.port}/0")
+    with run(tmp_path, "--listen", str(port), *arguments, text=text) as running:
+        wait_until(lambda: get(port, "/readyz")[0] == 200, "one is ready", seconds=20)
+        send(300)
+        wait_for(port, "pythia_queue_messages", lambda value: value > 0, state="ready")
+        until = time.monotonic() + 45
+        while total(port, "pythia_worker_replicas", state="ready") < 4 and time.monotonic() < until:
+            send(30)
+            time.sleep(0.25)
+        assert total(port, "pythia_worker_replicas", state="ready") == 4, explanation(said(port), 9, True)
+        wait_for_all(tmp_path, lambda: sent)
+        wait_for_one(port)
+        explained = said(port)
+        assert "pythia.toml" in explained["policy"] and 10 < explained["true_rate"] < 80
+        changes = [d for d in explained["decisions"] if d["before"] != d["after"]]
+        assert [d["before"] for d in changes[1:]] == [d["after"] for d in changes[:-1]]
+        assert all(d["reason"] and d["inputs"]["backlog"] >= 0 for d in changes)
+        assert total(port, "pythia_scaling_decisions_total", direction="up") >= 1
+        running.signal(signal.SIGTERM)
+        assert running.ends() == 0
+    assert handled(tmp_path) == Counter(range(sent)), (
+        "each once: nothing lost, and nothing twice by a scale-in"
+    )
+
+
+def wait_for_one(port: int) -> None:
+    """Wait until there is one process again, and say what was decided if there is not."""
+    until = time.monotonic() + 60
+    while total(port, "pythia_worker_replicas", state="ready") != 1 or said(port)["desired"] != 1:
+        assert time.monotonic() < until, explanation(said(port), 12, True)
+        time.sleep(0.25)
+
+
+def said(port: int) -> dict[str, Any]:
+    """Return what /scaling says."""
+    status, text = get(port, "/scaling")
+    answer: dict[str, Any] = json.loads(text if status == 200 else "{}")
+    return answer
+
+
+def wait_for_all(folder: Path, sent: Any) -> None:
+    """Wait until everything is handled."""
+    wait_until(lambda: len(handled(folder)) == sent(), "all is handled", seconds=90)
