@@ -223,8 +223,10 @@ class KafkaSubscription(Subscription):
                 self._deferred = held.partition  # nothing is awaited while we have records in our hands
                 continue
             except Exception as error:  # of which the parser has many
-                chunks += self._unreadable(held, error)
-                if self._failure is not None:
+                passed = self._unreadable(held, error)
+                chunks += passed
+                limit -= len(passed)
+                if self._failure is not None or limit <= 0:
                     break
                 continue
             position = self._client.position(held.partition)
