@@ -19,7 +19,7 @@ from pythia_core.engine.ledger import DONE
 from pythia_core.engine.noted_ledger import NotedLedger
 from pythia_core.engine.notes import Note, read, write
 from pythia_core.errors import Retry
-from pythia_core.settings import Settings
+from pythia_core.settings import RetryPolicy, Settings
 from tests.engine.bench import Seen, make, running
 from tests.engine.scripted import Scripted
 from tests.waiting import eventually
@@ -226,7 +226,7 @@ async def test_a_suspect_that_fails_is_tried_again_and_dead_lettered_for_that() 
 
 
 async def test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another() -> None:
-    """U2: its time comes while the other runs, and it waits for that."""
+    """U2: nor does it wait here: it is given back before the other runs, and comes again."""
     broker, gate, at_once = MemoryBroker(), anyio.Event(), Counter[str]()
     for body in (b"fails once", b"long"):
         broker.publish("orders", body)
@@ -242,13 +242,72 @@ async def test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another() 
         at_once["now"] -= 1
 
     async with running(handler, broker=broker, order="none") as bench:
-        await bench.until(
-            lambda: at_once["now"] and bench.engine.scheduler.ready, "one runs, the other is due"
-        )
+        await bench.until(lambda: at_once["now"], "one runs")
         await anyio.wait_all_tasks_blocked()
+        assert bench.engine.stats.in_flight == 1
         assert at_once["most"] == 1
         gate.set()
         await bench.until_settled(2)
+
+
+async def test_the_retry_of_a_suspect_runs_alone_too() -> None:
+    """U2: what came meanwhile is given back first, and goes on when it has run."""
+    broker, gate = MemoryBroker(), anyio.Event()
+    broker.publish("orders", b"old")
+    await deliver_often(broker, SUSPECT_AFTER)
+    beside: list[int] = []
+
+    async def handler(message: Message[Any]) -> None:
+        if message.raw == b"old" and message.attempt == 1:
+            raise Retry(1.2)
+        if message.raw == b"old":
+            await anyio.sleep(0.05)
+            beside.append(bench.engine.stats.in_flight)
+        elif not gate.is_set():
+            await gate.wait()
+
+    async with running(handler, broker=broker, max_concurrent_tasks=2) as bench:
+        await bench.until(lambda: bench.parked, "it is parked")
+        await bench.until(lambda: not bench.engine.pool.paused, "all goes on")
+        bench.send(*[b"%d" % n for n in range(5)])
+        await bench.until(lambda: len(bench.engine.pool.running) == 2, "others run")
+        await bench.until(lambda: bench.engine.pool.paused, "its time has come")
+        await anyio.wait_all_tasks_blocked()
+        assert beside == []
+        gate.set()
+        await bench.until_settled(6)
+        assert beside == [1]
+        assert bench.engine.health().reasons == ()
+
+
+@pytest.mark.parametrize("order", ["none", "key"])
+async def test_a_suspect_that_waits_for_its_retry_is_not_counted_with_a_killer(order: Any) -> None:
+    """U2: it is given back before the other runs, and keeps its attempts and its time though it comes again."""
+    world = Retries(b"fails", b"kill", b"1", order=order, retry=RetryPolicy(attempts=3, base=0.0, cap=0.0))
+    await world.last(3, SUSPECT_AFTER + 4)
+    assert world.dead == [b"kill"]
+    assert max(world.deliveries) == SUSPECT_AFTER + 1
+    assert world.attempts[-3:] == [1, 2, 3]
+
+
+class Retries(World):
+    """Processes with a message that fails twice; it asks for time, in which the killer runs."""
+
+    def __init__(self, *bodies: bytes, **options: Any) -> None:
+        super().__init__(*bodies, **options)
+        self.deliveries: list[int] = []
+        self.attempts: list[int] = []
+
+    async def handle(self, messages: Any) -> None:
+        """Fail, work, or die a little later."""
+        if messages.raw == b"fails":
+            self.deliveries.append(messages.deliveries)
+            self.attempts.append(messages.attempt)
+            if messages.attempt < 3:
+                raise Retry(0.1)
+        if messages.raw == b"kill":
+            await anyio.sleep(0.03)
+        await super().handle(messages)
 
 
 async def test_a_stop_while_a_suspect_runs_counts_nothing() -> None:
@@ -331,6 +390,43 @@ async def test_once_the_cause_is_found_the_others_run_side_by_side() -> None:
     await world.last(31, SUSPECT_AFTER + 4)
     assert world.dead == [b"kill"]
     assert world.most > 1
+
+
+async def test_two_killers_of_a_log() -> None:
+    """V3: the first is settled as a dead letter before anything else runs, or it would be found again for ever."""
+    world = World(b"1", b"kill a", b"2", b"kill b", b"3", **LOG)
+    await world.last(5, 2 * (SUSPECT_AFTER + 3) + 1)
+    assert world.dead == [b"kill a", b"kill b"]
+    assert world.deaths <= 2 * (SUSPECT_AFTER + 3)
+
+
+async def test_the_retry_of_a_suspect_of_a_log_runs_alone_too() -> None:
+    """V2: and the broker's note names it, though the range is through and others are at work."""
+    broker, gate = log_of(b"0", b"old"), anyio.Event()
+    await die(broker, SUSPECT_AFTER)
+    beside: list[int] = []
+
+    async def script(message: Message[Any]) -> None:
+        if message.raw == b"old" and message.attempt == 1:
+            raise Retry(0.5)
+        if message.raw == b"old":
+            beside.append(len(bench.engine.pool.at_work))
+        elif message.raw == b"1":
+            await gate.wait()
+
+    handler = Alone(broker, script)
+    async with running(handler, broker=broker, span=2, **LOG) as bench:
+        await bench.until(lambda: bench.parked, "it is parked")
+        bench.send(b"1")
+        await bench.until(lambda: handler.now == 1, "another runs")
+        await bench.until(lambda: bench.engine.pool.paused, "its time has come")
+        await anyio.wait_all_tasks_blocked()
+        assert beside == []
+        gate.set()
+        await bench.until_settled(3)
+        assert beside == [1]
+        assert handler.solos[-1] == (1, 1)
+        assert bench.engine.health().reasons == ()
 
 
 async def die(broker: MemoryBroker, times: int, **options: Any) -> None:

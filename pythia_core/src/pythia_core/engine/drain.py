@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from pythia_core.contracts.message import Message
 from pythia_core.engine.committer import Committer
 from pythia_core.engine.ledger import RELEASED, Ledger
 from pythia_core.engine.parking import NEVER
@@ -107,15 +108,20 @@ class Drain:
             if not ledger.closed:
                 self._committer.dirty.add(ledger)
 
-    def release(self, ledgers: Collection[Ledger]) -> None:
-        """Give back what has not started; where acknowledgement is cumulative it is just dropped."""
+    def release(self, ledgers: Collection[Ledger], keep: Message[Any] | None = None) -> int:
+        """Give back what has not started, but for one message, and return how many; positions are just dropped."""
         unstarted = self._engine.work.take_unstarted(ledgers)
+        if keep in unstarted:
+            unstarted.remove(keep)
+            self._engine.stats.finished -= 1  # it has not left
+            self._engine.scheduler.admit([(keep._ledger, (keep,), keep._sequence)])
         for message in unstarted:
             if isinstance(message._ledger, TokenLedger):
                 message._ledger.mark(message, RELEASED)
         self._engine.stats.released += len(unstarted)
         if unstarted:
             self._committer.soon()
+        return len(unstarted)
 
     def nudge(self) -> None:
         """Look again at what a drain waits for; the engine calls it when its deadline moves or a job is dropped."""

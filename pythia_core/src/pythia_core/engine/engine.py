@@ -28,7 +28,7 @@ from anyio.abc import TaskGroup
 from pythia_core.backoff import full_jitter
 from pythia_core.clock import Clock, loop_clock
 from pythia_core.codecs import JSON, Codec, message_decoder
-from pythia_core.contracts.message import Partition
+from pythia_core.contracts.message import Message, Partition
 from pythia_core.contracts.middleware import Handler, Middleware
 from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import Source
@@ -39,7 +39,7 @@ from pythia_core.engine.disposition import Disposition, Origin
 from pythia_core.engine.health import Exit, Health
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.line import Line
-from pythia_core.engine.noted_ledger import Written
+from pythia_core.engine.noted_ledger import NotedLedger, Written
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool
 from pythia_core.engine.publisher import Publisher
@@ -180,7 +180,7 @@ class Engine:
         settings, stats = self.settings, self.stats
         order = effective_order(settings, self.source)
         self.scheduler = Scheduler(order, stats, wake=self._wake, progress=self._progress)
-        self.parking = Parking(self.clock, self.scheduler.requeue)
+        self.parking = Parking(self.clock, self._due)
         self.publisher = Publisher(group, batch=settings.batch_size, confirmed=self._confirmed)
         self.brake = Brake(
             group,
@@ -294,6 +294,15 @@ class Engine:
             self._give_up(why, code)
 
     # -- signals between the parts -------------------------------------------------------------------------------
+
+    def _due(self, message: Message[Any]) -> None:
+        """Have a parked message run again, alone if it may end its process."""
+        if not message._failure.alone:
+            self.scheduler.requeue(message)
+        elif isinstance(message._ledger, NotedLedger):
+            self.line.due(message)
+        else:
+            self.suspects.due(message)
 
     def _wake(self) -> None:
         self.pool.wake()

@@ -5,7 +5,7 @@ what is known of a message stands in the partition's note (:mod:`~pythia_core.en
 yet has to wait here. Invariants:
 
 - V1. All of a suspicious partition waits here, so that order by key is kept; what its note says is done is not run again.
-- V2. While a suspect runs nothing else runs or is on its way to a sink, and the broker has confirmed a note that names it.
+- V2. While a suspect runs, for the first time or again, nothing else runs or is on its way to a sink, and the broker has confirmed a note that names it.
 - V3. A suspect that its note names :data:`~pythia_core.engine.suspects.SOLO_CRASHES` times is dead-lettered, not run.
 - V4. A suspect that fails waits for its retry like any other message; only those of its key wait behind it.
 - V5. A partition is suspicious for ``limits.span`` positions from where it was assigned, or until it has no more messages,
@@ -51,6 +51,7 @@ class Line:
         self._lines: dict[NotedLedger, deque[Message[Any]]] = {}
         self._at_work = False  # a task sees to the line
         self._holding = False  # all else is stopped
+        self._due = deque[Message[Any]]()  # whose retry has come; the scheduler has them
 
     def take_in(self, ledger: Ledger, message: Message[Any], number: int) -> None:
         """Keep a message of a suspicious partition until it may run."""
@@ -58,11 +59,22 @@ class Line:
         message._ledger, message._sequence, message._lane = ledger, number, None
         self._lines.setdefault(ledger, deque()).append(message)
         if not self._at_work:
-            self._at_work = True
             log.warning(
                 "%s: what may have ended its process runs alone, from %r on", ledger.partition, message
             )
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self._at_work:
+            self._at_work = True
             self._group.start_soon(self._run, name="pythia line")
+
+    def due(self, message: Message[Any]) -> None:
+        """Have a suspect run again whose retry has come."""
+        self._hold(True)
+        self._due.append(message)
+        self._engine.scheduler.requeue(message)  # the workers are paused
+        self._begin()
 
     def take(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
         """Remove and return what waits of these ledgers."""
@@ -78,8 +90,8 @@ class Line:
     # -- alone ---------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while self._lines:
-            if (message := self._next()) is None:
+        while self._lines or self._due:
+            if (message := self._due.popleft() if self._due else self._next()) is None:
                 self._hold(False)
                 await anyio.sleep(RETRY_LOOK)
                 continue
@@ -160,11 +172,16 @@ class Line:
                 self._engine.disposition.failed(
                     message, Crashed(f"its process ended {count} times while it ran alone")
                 )
+                # Else a second cause would end the process first, and leave this one to be found again, for ever.
+                await self._settle_down()
+                await self._confirmed(ledger)
             self._end_suspicion()
             return
         ledger.trying = message.position, count + 1
         await self._confirmed(ledger)
         if self._admit(message) and await self._engine.pool.run_alone(message):
+            if (failure := getattr(message, "_failure", None)) is not None:
+                failure.alone = True
             await self._settle_down()
             if count:
                 ledger.solo = None  # it has survived
@@ -175,17 +192,18 @@ class Line:
         session = self._engine.session
         assert session is not None
         session.committer.dirty.add(ledger)
-        while ledger in self._lines and not await session.committer.flush(self._engine.clock() + PATIENCE):
+        while not (ledger.closed or ledger.draining) and not await session.committer.flush(
+            self._engine.clock() + PATIENCE
+        ):
             pass
 
     def _admit(self, message: Message[Any]) -> bool:
         """Give a suspect that still waits to the scheduler; return False if it was taken away meanwhile."""
         ledger: Any = message._ledger
         line = self._lines.get(ledger)
-        if line is None:
-            return False
-        line.remove(message)
-        if not line:
-            del self._lines[ledger]
-        self._engine.scheduler.admit([(ledger, (message,), message._sequence)])
-        return True
+        if line is not None and message in line:
+            line.remove(message)
+            if not line:
+                del self._lines[ledger]
+            self._engine.scheduler.admit([(ledger, (message,), message._sequence)])
+        return message in self._engine.scheduler.ready

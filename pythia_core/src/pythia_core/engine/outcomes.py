@@ -44,12 +44,14 @@ class Failure:
         first: epoch seconds of the first failure, for the dead letter.
         last: epoch seconds of the last failure.
         error: the last error.
+        alone: True if it may end its process, and so runs with nothing beside it, also when it is tried again.
     """
 
     attempts: int
     first: float
     last: float
     error: BaseException
+    alone: bool = False
 
 
 @attrs.frozen

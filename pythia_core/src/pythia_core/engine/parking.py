@@ -76,6 +76,10 @@ class Parking:
         """Return all parked messages."""
         return [entry[3] for entry in self._heap]
 
+    def due(self) -> list[tuple[Message[Any], float]]:
+        """Return all parked messages with the time until which each is parked."""
+        return [(entry[3], entry[0]) for entry in self._heap]
+
     def since(self) -> list[tuple[Message[Any], float]]:
         """Return all parked messages with the time since which each is parked."""
         return [(entry[3], entry[2]) for entry in self._heap]

@@ -3,8 +3,9 @@
 Invariants:
 
 - U1. A suspect that comes with others is given back at once and never run beside them.
-- U2. While a suspect runs nothing else runs, is on its way to a sink, or waits here to be run: all of it has been given
-  back and the broker has confirmed that. So only the delivery of the one that runs is counted, if the process ends.
+- U2. While a suspect runs, for the first time or again, nothing else runs, is on its way to a sink, or waits here to be
+  run: all of it has been given back and the broker has confirmed that. So only the delivery of the one that runs is
+  counted, if the process ends. Another suspect that waited for its retry keeps its attempts and its time, by its id.
 - U3. A suspect delivered alone :data:`SOLO_CRASHES` times, each time without an end, is dead-lettered without being run.
   With order by key, one whose key waits for a retry keeps its place behind it.
 - U4. When no more suspects come all goes on as ever, whatever became of them.
@@ -17,6 +18,7 @@ This is for sources that acknowledge each message and count deliveries; how they
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from anyio.abc import TaskGroup
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.source import SUSPECT_AFTER
 from pythia_core.engine.ledger import RELEASED, Ledger
-from pythia_core.engine.outcomes import Crashed
+from pythia_core.engine.outcomes import Crashed, Failure
 
 if TYPE_CHECKING:
     from pythia_core.engine.engine import Engine
@@ -60,6 +62,8 @@ class Suspects:
         self._asked = False  # that fetch is under way
         self._answered = anyio.Event()
         self._found: Message[Any] | None = None
+        self._due = deque[Message[Any]]()  # whose retry has come
+        self._waited: dict[str, tuple[Failure, float]] = {}  # given back while they waited for a retry, by id
 
     def among(self, messages: Sequence[Message[Any]]) -> bool:
         """Tell whether any of these is a suspect; to be asked only if :attr:`watches`."""
@@ -88,8 +92,18 @@ class Suspects:
         self._engine.stats.finished += 1
         self._engine.stats.released += 1
         if not self._alone:
-            self._alone = True
             log.warning("%r was delivered %s times: it runs alone", message, message.deliveries)
+            self._begin()
+
+    def due(self, message: Message[Any]) -> None:
+        """Have a suspect run again whose retry has come."""
+        self._begin()
+        self._due.append(message)
+        self._engine.scheduler.requeue(message)  # the workers are paused
+
+    def _begin(self) -> None:
+        if not self._alone:
+            self._alone = True
             self._engine.stops.add(REASON, self._allowed)
             self._engine.pool.pause()
             self._group.start_soon(self._run, name="pythia suspects")
@@ -103,13 +117,28 @@ class Suspects:
     async def _run(self) -> None:
         session = self._engine._session
         assert session is not None
-        ledgers = [ledger for ledger in session.ledgers.values() if ledger.stopped is None]
-        session.drain.release(ledgers)
-        while await self._cleared(session) and (message := await self._next()) is not None:
-            await self._try(message)
+        message = self._due.popleft() if self._due else None
+        self._give_back_others(session, message)
+        while await self._cleared(session) and (message := message or await self._following()) is not None:
+            await self._try(session, message)
+            message = None
         self._alone = self._wanted = self._asked = False
+        self._waited.clear()
         self._engine.pool.resume()
         self._engine.stops.discard(REASON)
+
+    async def _following(self) -> Message[Any] | None:
+        """Return a suspect whose retry has come, or else one that is fetched, if there are any."""
+        found = None if self._due else await self._next()
+        return self._due.popleft() if found is None and self._due else found
+
+    def _give_back_others(self, session: Session, keep: Message[Any] | None) -> bool:
+        """Give back all but one message, so that nothing is counted that does not run; return False if there was nothing."""
+        for message, due in self._engine.parking.due():
+            if message._failure.alone and message.id:
+                self._waited[message.id] = message._failure, due
+        ledgers = [ledger for ledger in session.ledgers.values() if ledger.stopped is None]
+        return session.drain.release(ledgers, keep) > 0
 
     async def _cleared(self, session: Session) -> bool:
         """Wait until nothing is at work and the broker knows of all that was done or given back."""
@@ -129,14 +158,36 @@ class Suspects:
         await self._answered.wait()
         return self._found
 
-    async def _try(self, message: Message[Any]) -> None:
+    async def _try(self, session: Session, message: Message[Any]) -> None:
         """Run a suspect alone, or bury it if that has ended too many processes."""
         ready = self._engine.scheduler.ready
         before = (message.deliveries or 1) - 1
+        if message not in ready:
+            return  # it waits behind one of its key that waits for its retry, or is gone
         if before < SUSPECT_AFTER + SOLO_CRASHES:
-            await self._engine.pool.run_alone(message)
-        elif message in ready:
+            if not self._still_waits(message):
+                await self._run_alone(session, message)
+        else:
             ready.remove(message)
             alone = before - SUSPECT_AFTER
             text = f"its process ended {before} times while it was at work, the last {alone} times with nothing else"
             self._engine.disposition.failed(message, Crashed(text))
+
+    def _still_waits(self, message: Message[Any]) -> bool:
+        """Tell a suspect what it knew before it was given back, and park it if the time of its retry has not come."""
+        failure, due = self._waited.pop(message.id, (None, 0.0))
+        if failure is None:
+            return False
+        message._failure = failure
+        if (rest := due - self._engine.clock()) <= 0:
+            return False
+        self._engine.scheduler.ready.remove(message)
+        self._engine.parking.park(message, rest)
+        return True
+
+    async def _run_alone(self, session: Session, message: Message[Any]) -> None:
+        if self._give_back_others(session, message) and not await self._cleared(session):
+            return
+        await self._engine.pool.run_alone(message)
+        if (failure := getattr(message, "_failure", None)) is not None:
+            failure.alone = True
