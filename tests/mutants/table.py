@@ -936,8 +936,8 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "line",
-        "        await self._confirmed(ledger)\n",
-        "",
+        "count + 1\n        await self._confirmed(ledger)\n",
+        "count + 1\n",
         "test_suspects.py::test_a_killer_among_a_hundred_of_a_log",
     ),
     engine(
