@@ -28,6 +28,7 @@ GUARANTEES: Final = (
     "memory gate",
     "leftovers",
     "watchdog",
+    "event loops",
     "committer",
     "revoke",
     "stop",
@@ -1132,6 +1133,13 @@ MUTANTS: Final = (
         "engine.end_process(why, Exit.WATCHDOG)",
         "test_memory.py::test_the_process_is_replaced_once_nothing_is_at_work",
     ),
+    engine(
+        "memory gate",
+        "memory",
+        "STOP = 0.9",
+        "STOP = 1.5",
+        "test_memory.py::test_intake_stops_and_resumes_below_the_threshold",
+    ),
     # -- leftovers -----------------------------------------------------------------------------------------------
     engine(
         "leftovers",
@@ -1189,6 +1197,13 @@ MUTANTS: Final = (
         "            self._is_blocked(silence)\n",
         "            pass\n",
         "tests/supervisor/test_blocked.py::test_a_handler_that_blocks_the_loop_is_named_and_the_process_not_ready",
+    ),
+    Mutant(
+        "event loops",
+        "pythia_core/together.py",
+        '{"use_uvloop": wanted}',
+        '{"use_uvloop": False}',
+        "tests/worker/test_runtime.py::test_uvloop_is_an_option",
     ),
     # -- middleware and telemetry --------------------------------------------------------------------------------
     engine(

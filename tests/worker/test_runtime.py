@@ -1,5 +1,6 @@
 """One worker from start to end: connections opened once and closed last, a broker that is down waited for."""
 
+import asyncio
 import re
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -30,7 +31,7 @@ from pythia_core.brokers.memory import MemoryBroker, MemoryConsumer, MemoryProdu
 from pythia_core.engine.health import Exit
 from pythia_core.plugins import Registry
 from pythia_core.runtime import Runtime
-from pythia_core.together import run_together
+from pythia_core.together import event_loop_options, run_together
 from tests.waiting import eventually
 
 
@@ -469,6 +470,23 @@ async def test_the_start_says_how_far_an_order_reaches(
         async with running(runtime(worker, overrides={"order": "key"})) as runner:
             await ready(runner)
         assert ("order='key' holds within one process only" in caplog.text) == said
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_uvloop_is_an_option(broker: MemoryBroker, wanted: bool) -> None:
+    """A worker runs on it from start to end where it is asked for, and on asyncio's own loop elsewhere."""
+    worker, loops = Jobs(broker), list[str]()
+    runner = runtime(worker, overrides={"uvloop": wanted})
+    broker.publish("jobs", 1)
+
+    async def main() -> None:
+        loops.append(type(asyncio.get_running_loop()).__module__)
+        async with running(runner):
+            await eventually(lambda: "process 1" in worker.log.lines, "it was processed")
+
+    anyio.run(main, backend="asyncio", backend_options=event_loop_options([runner]))
+    assert loops[0].startswith("uvloop") == wanted
+    assert len(broker.settled("jobs", "jobs")) == 1
 
 
 # Threads ---------------------------------------------------------------------------------------------
