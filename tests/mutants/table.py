@@ -75,7 +75,7 @@ def word(module: str, old: str, new: str, test: str) -> Mutant:
 
 MUTANTS: Final = (
     # -- ledger: what was admitted, what became of it, what may be settled ---------------------------------------
-    engine("ledger", "offset_ledger", "self.state.find(OPEN, self._low - self.base)", "-1", MODEL),
+    engine("ledger", "offset_ledger", "state.find(OPEN, self._low - base)", "-1", MODEL),
     engine("ledger", "offset_ledger", "        if self.closed:\n            return None\n", "", MODEL),
     engine("ledger", "token_ledger", "        if self.closed:\n            return None\n", "", MODEL),
     engine(
@@ -88,8 +88,8 @@ MUTANTS: Final = (
     engine(
         "ledger",
         "offset_ledger",
-        "        if position is not None:\n            self.end = position\n        elif messages:",
-        "        if messages:",
+        "self.end = last + 1 if position is None else position",
+        "self.end = last + 1",
         MODEL,
     ),
     engine(
@@ -134,8 +134,8 @@ MUTANTS: Final = (
     engine(
         "scheduler",
         "scheduler",
-        "            if lane is None:\n                ready.append(message)\n            else:\n",
-        "            if True:\n",
+        "                if lane is None:\n                    ready.append(message)\n                else:\n",
+        "                if True:\n",
         "test_outcomes.py::test_messages_without_a_key_do_not_wait_for_one_another",
     ),
     engine(
@@ -420,8 +420,8 @@ MUTANTS: Final = (
     engine(
         "limits",
         "admission",
-        "        if max(sizes) <= engine.settings.limits.message_bytes and not singly:\n",
-        "        if not singly:\n",
+        "            if singly or (size > bound and max(map(SIZE, messages)) > bound):\n",
+        "            if singly:\n",
         "test_limits.py::test_a_message_that_is_too_large_is_a_dead_letter_by_reference",
     ),
     engine(
@@ -902,7 +902,7 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "admission",
-        " or engine.suspects.among(messages)",
+        " or (watches and suspects.among(messages))",
         "",
         "test_suspects.py::test_a_killer_among_a_hundred",
     ),
