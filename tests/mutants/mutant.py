@@ -16,6 +16,7 @@ SOURCES = {
     "pythia_core": ROOT / "pythia_core/src",
     "pythia_redis": ROOT / "plugins/pythia_redis/src",
     "pythia_kafka": ROOT / "plugins/pythia_kafka/src",
+    "pythia_metrics": ROOT / "plugins/pythia_metrics/src",
 }
 SECONDS = 60  # for one test, some of which start a server
 FAILED = 1  # pytest's exit code for "tests ran and some failed"; all others are troubles of another kind

@@ -40,6 +40,7 @@ GUARANTEES: Final = (
     "the worker's own word",
     "hot path",
     "Kafka",
+    "metrics and scaling",
 )
 
 
@@ -71,6 +72,18 @@ def load(old: str, new: str, test: str) -> Mutant:
 def word(module: str, old: str, new: str, test: str) -> Mutant:
     """Return a mutant of scaling by the worker's own word."""
     return Mutant("the worker's own word", f"pythia_core/{module}.py", old, new, f"tests/{test}")
+
+
+def metrics(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of the metrics plugin, whose test is in its folder."""
+    return Mutant("metrics and scaling", f"pythia_metrics/{module}.py", old, new, f"tests/metrics/{test}")
+
+
+def supervisor(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of what the supervisor scales by."""
+    return Mutant(
+        "metrics and scaling", f"pythia_core/supervisor/{module}.py", old, new, f"tests/supervisor/{test}"
+    )
 
 
 MUTANTS: Final = (
@@ -1390,5 +1403,96 @@ MUTANTS: Final = (
         "        if time.monotonic() - began < ANSWER_SECONDS:\n",
         "        if True:\n",
         "supervisor/test_asking.py::test_an_answer_that_comes_late_is_none",
+    ),
+    # -- metrics and scaling -------------------------------------------------------------------------------------
+    metrics(
+        "merging",
+        "                self._keep(family)\n",
+        "                pass\n",
+        "test_merging.py::test_m1_counters_of_all_processes_add_up_and_outlive_them",
+    ),
+    metrics(
+        "merging",
+        "self._forms.setdefault(family.name, form) == form or not family.samples",
+        "True",
+        "test_merging.py::test_m3_what_does_not_fit_is_left_out_and_counted",
+    ),
+    metrics(
+        "merging",
+        " or len(family.samples) > left",
+        "",
+        "test_merging.py::test_m4_the_number_of_samples_is_bounded",
+    ),
+    metrics(
+        "merging",
+        '"exported_process" if name == "process" else name',
+        "name",
+        "test_merging.py::test_m2_a_gauge_has_its_slot_and_goes_with_its_process",
+    ),
+    metrics(
+        "server",
+        "            self._end(min(self._connections.values(), key=lambda connection: connection.began))\n",
+        "            return accepted.detach() and None\n",
+        "test_server.py::test_h2_a_probe_gets_in_while_strangers_hold_every_connection",
+    ),
+    metrics(
+        "server",
+        "if now > c.deadline",
+        "if False",
+        "test_server.py::test_h1_a_request_that_never_ends_is_closed",
+    ),
+    metrics(
+        "health",
+        '"livez": _loop,',
+        '"livez": lambda facts: [*_loop(facts), *_ready(facts)],',
+        "test_health.py::test_livez_asks_only_for_the_loop",
+    ),
+    metrics(
+        "policies",
+        "if not complete and replicas <= snapshot.desired:",
+        "if False:",
+        "test_policies.py::test_unknown_never_scales_in",
+    ),
+    metrics(
+        "governor",
+        '        if now - state["since"] < self.scale_down_window:\n',
+        "        if False:\n",
+        "test_governor.py::test_g2_it_scales_in_only_after_the_window_and_by_half",
+    ),
+    metrics(
+        "governor",
+        "if ready and any(worker.throttled for worker in ready):",
+        "if False:",
+        "test_governor.py::test_g5_nobody_is_added_to_those_that_are_stopped",
+    ),
+    metrics(
+        "governor",
+        "            number = max(number, current - 1)\n",
+        "            pass\n",
+        "test_governor.py::test_g6_one_at_a_time_until_the_limit_was_seen",
+    ),
+    metrics(
+        "governor",
+        '        if now < state.get("helpless_until", float("-inf")):\n',
+        "        if False:\n",
+        "test_governor.py::test_g7_what_does_not_help_is_not_repeated",
+    ),
+    supervisor(
+        "watch",
+        "        if now - queue.at > STALE:\n",
+        "        if False:\n",
+        "test_watch.py::test_an_old_answer_is_not_known",
+    ),
+    supervisor(
+        "watch",
+        "            self._gone.update(process.settled)\n",
+        "            pass\n",
+        "test_watch.py::test_what_a_dead_process_settled_stays_settled",
+    ),
+    supervisor(
+        "scaling",
+        'wanted.confidence != "unknown" and ',
+        "",
+        "test_scaling.py::test_what_is_not_known_changes_nothing",
     ),
 )

@@ -18,7 +18,7 @@ from pythia_core.errors import ConfigError, PluginError, PythiaError
 from pythia_core.last_resort import LastResort
 from pythia_core.monitoring import Monitoring
 from pythia_core.reporting import Reporter
-from pythia_core.runtime import Runtime
+from pythia_core.runtime import Runtime, has_monitor
 from pythia_core.signals import StopSignals
 from pythia_core.supervisor.events import Report
 from pythia_core.supervisor.fleet import Child
@@ -74,15 +74,16 @@ async def _main(runtime: Runtime) -> int:
 
 async def _monitor(runtime: Runtime) -> None:
     """Answer for this process alone, if a telemetry in code asks for it; if that fails, working is more important."""
+    kinds = [type(telemetry) for telemetry in runtime.telemetry]
+    if not any(map(has_monitor, kinds)):
+        return
     address = next((telemetry.listen for telemetry in runtime.telemetry if telemetry.listen), None)
-    if address is None:
-        return
     monitoring, began = Monitoring(), time.monotonic()
-    try:
-        monitoring.open(address, [type(telemetry) for telemetry in runtime.telemetry])
-    except PythiaError as error:
-        log.error("%s", error)
-        return
+    if address is not None:
+        try:
+            monitoring.open(address, kinds)
+        except PythiaError as error:
+            log.error("%s", error)
     watch, reporter, child = Watch(runtime.name), Reporter([runtime]), Child(1, 0, began, loaded=True)
     try:
         async with anyio.create_task_group() as group:
