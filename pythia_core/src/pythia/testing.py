@@ -1,5 +1,5 @@
 """What tests of workers are written with."""
 
-from pythia_core.testing import LoadResults, LoadTester, Progress
+from pythia_core.testing import Letter, LoadResults, LoadTester, Progress, WorkerHarness, in_virtual_time
 
-__all__ = ["LoadResults", "LoadTester", "Progress"]
+__all__ = ["Letter", "LoadResults", "LoadTester", "Progress", "WorkerHarness", "in_virtual_time"]
