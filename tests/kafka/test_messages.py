@@ -35,6 +35,14 @@ def message(**fields: Any) -> KafkaMessage:
     return KafkaMessage(Partition("orders", 3), record(**fields))
 
 
+@pytest.mark.parametrize("key", [None, b"k", b"\xff"])
+def test_order_goes_by_the_bytes_of_the_key(key: bytes | None) -> None:
+    """They stand for the key one to one, and nobody has to decode them for that."""
+    read = message(key=key)
+    assert KafkaMessage.order_by(read) == key
+    assert (KafkaMessage.order_by(read) is None) == (read.key is None)
+
+
 def test_a_message_reads_its_record_lazily() -> None:
     """Only body, size and place are looked at for every message; 200,000 a second come by."""
     read = message(key=b"k", headers=(("a", b"1"),))

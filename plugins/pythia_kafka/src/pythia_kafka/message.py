@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -30,6 +31,7 @@ class KafkaMessage(Message[Any]):
 
     __slots__ = ("_record",)
 
+    order_by = attrgetter("_record.key")  # the bytes: for order nobody needs their text
     deliveries = None  # of every message, so that none has to hold it: Kafka does not count
 
     def __init__(self, partition: Partition, record: Any) -> None:

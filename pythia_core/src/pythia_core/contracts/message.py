@@ -7,7 +7,8 @@ read their native record lazily: what nobody looks at costs nothing.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from pythia_core.engine.ledger import Ledger
@@ -84,6 +85,9 @@ class Message(Generic[Body]):
         "size",
         "timestamp",
     )
+
+    order_by: ClassVar[attrgetter[Any]] = attrgetter("key")
+    """Where to find what ordering goes by: the key, or what stands for it one to one where the key takes work to read."""
 
     # Set by the engine at admission; a message never admitted has none of them.
     _ledger: Ledger

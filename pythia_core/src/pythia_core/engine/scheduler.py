@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice, repeat
 from typing import Any
 
 from pythia_core.contracts.message import Message, Partition
@@ -77,10 +77,11 @@ class Scheduler:
         ready, by_key = self.ready, self.order == "key"
         for ledger, messages, first in entries:
             lanes = ledger.lanes
-            for number, message in enumerate(messages, first):
+            keys = map(type(messages[0]).order_by, messages) if by_key else repeat(True)
+            for number, message, lane in zip(count(first), messages, keys, strict=False):
                 message._ledger = ledger
                 message._sequence = number
-                message._lane = lane = message.key if by_key else True
+                message._lane = lane
                 if lane is None:
                     ready.append(message)
                 else:
