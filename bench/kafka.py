@@ -93,7 +93,7 @@ async def bare(run: Run) -> None:
                     await handle(orjson.loads(record.value))
                 done[partition] = records[-1].offset + 1
                 rest -= len(records)
-            if asyncio.get_running_loop().time() - committed > 1.0:
+            if rest and done and asyncio.get_running_loop().time() - committed > 1.0:
                 await consumer.commit(done)
                 committed = asyncio.get_running_loop().time()
         await consumer.commit(done)
@@ -161,15 +161,17 @@ async def librdkafka(run: Run) -> None:
     run.start()
     consumer.subscribe([TOPIC])
     committed = asyncio.get_running_loop().time()
+    stored = False  # what there is to commit: without anything it raises
     while rest:
         messages = consumer.consume(BATCH, timeout=0.5)
         for message in messages:
             await handle(orjson.loads(message.value()))
             consumer.store_offsets(message)
         rest -= len(messages)
-        if asyncio.get_running_loop().time() - committed > 1.0:
+        stored = stored or bool(messages)
+        if rest and stored and asyncio.get_running_loop().time() - committed > 1.0:
             consumer.commit(asynchronous=False)
-            committed = asyncio.get_running_loop().time()
+            committed, stored = asyncio.get_running_loop().time(), False
     consumer.commit(asynchronous=False)
     run.stop()
     consumer.close()
