@@ -234,6 +234,7 @@ async def test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another() 
 
     async def handler(message: Message[Any]) -> None:
         if message.raw == b"fails once" and message.attempt == 1:
+            at_once["first attempts"] += 1
             raise Retry(0.05)
         at_once["now"] += 1
         at_once["most"] = max(at_once["most"], at_once["now"])
@@ -248,6 +249,7 @@ async def test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another() 
         assert at_once["most"] == 1
         gate.set()
         await bench.until_settled(2)
+        assert at_once["first attempts"] == 1
 
 
 async def test_the_retry_of_a_suspect_runs_alone_too() -> None:

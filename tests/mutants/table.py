@@ -987,7 +987,7 @@ MUTANTS: Final = (
         "suspects",
         "                self._waited[message.id] = message._failure, due\n",
         "                pass\n",
-        "test_suspects.py::test_a_suspect_that_waits_for_its_retry_is_not_counted_with_a_killer",
+        "test_suspects.py::test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another",
     ),
     engine(
         "a message that kills its process",
