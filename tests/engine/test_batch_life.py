@@ -265,6 +265,27 @@ def test_a_batch_that_is_partly_revoked_goes_on() -> None:
     in_virtual_time(main)
 
 
+def test_a_batch_that_is_revoked_piece_by_piece_is_cancelled_in_the_end() -> None:
+    """B5: once nothing of it is ours any more, though each revoke was of a part of it."""
+
+    async def script(batch: Batch) -> None:
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        source, handler = Scripted(CUMULATIVE, {n: Assignment(n, 0) for n in (0, 1)}), Calls(script)
+        async with working(source, handler, order="none", batch_timeout=1.0) as engine:
+            source.deliver(b"1", partition=0)
+            source.deliver(b"2", partition=1)
+            await trio.sleep(5)
+            for partition in (0, 1):
+                assert engine.stats.in_flight == 2
+                await source.owner.revoked([partition], trio.current_time() + 5)
+            await trio.sleep(5)
+            assert (engine.stats.failures, engine.stats.in_flight) == (0, 0)
+
+    in_virtual_time(main)
+
+
 def test_a_batch_that_is_revoked_is_cancelled_and_has_not_failed() -> None:
     """B5: at the deadline; its worker's place is taken, and the keys are free when it has ended."""
 

@@ -96,7 +96,7 @@ MUTANTS: Final = (
         "offset_ledger",
         "        del self._segments[:keep]\n",
         "        self._segments.clear()\n",
-        MODEL,
+        "test_model.py::test_a_ledger_is_compacted_behind_its_watermark",
     ),
     engine(
         "ledger",
@@ -578,7 +578,7 @@ MUTANTS: Final = (
         "session",
         "        self._engine.work.cancel_orphans()\n",
         "",
-        "test_revoke.py::test_a_handler_is_cancelled_at_the_deadline_of_a_revoke",
+        "test_batch_life.py::test_a_batch_that_is_revoked_piece_by_piece_is_cancelled_in_the_end",
     ),
     engine(
         "revoke",
@@ -775,7 +775,7 @@ MUTANTS: Final = (
         "batches",
         "self._scheduler.take(self._batch)",
         "self._scheduler.take(1000)",
-        "test_batches.py::test_a_batch_is_full_or_its_time_is_up",
+        "test_batch_life.py::test_a_stop_waits_for_a_batch_at_work",
     ),
     engine(
         "batches",
