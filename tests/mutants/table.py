@@ -161,8 +161,8 @@ MUTANTS: Final = (
     engine(
         "scheduler",
         "scheduler",
-        "message.key if by_key else True",
-        "message.key",
+        " if by_key else repeat(True)",
+        "",
         "test_outcomes.py::test_as_many_run_at_once_as_the_order_allows",
     ),
     engine(
