@@ -1,15 +1,44 @@
-"""The documentation: what is written from the code is what the code says now, and its links lead somewhere."""
+"""The documentation: its code runs, its references are the code's, its links lead somewhere."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from docs.reference import DOCUMENTS, configuration, described
-from pythia_core.config import WorkerConfig
+from pythia_core import Worker, WorkerConfig
+from pythia_core.command import COMMANDS, main
 from pythia_core.config.fields import FIELDS
+from pythia_core.plugins import Registry
+from pythia_core.runtime import Runtime
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def ids(path: Path) -> str:
+    """Name a page."""
+    return str(path.relative_to(DOCS))
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    """Return the blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if fenced(page, "python")], ids=ids)
+def test_the_code_runs(page: Path) -> None:
+    """The blocks of a page one after the other; each worker they define is one that can be run."""
+    names: dict[str, Any] = {"__name__": "page"}
+    for block in fenced(page, "python"):
+        exec(compile(block, str(page), "exec"), names)  # noqa: S102 - it is ours, and to be run
+    workers = [value for value in names.values() if isinstance(value, type) and issubclass(value, Worker)]
+    made = [Runtime(kind(), environ={}, registry=Registry()) for kind in workers if kind is not Worker]
+    assert made
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -25,8 +54,65 @@ def test_every_setting_is_described() -> None:
     assert described(WorkerConfig)["gc_threshold"].endswith("leaves the garbage collector as it is.")
 
 
-@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
-def test_links_lead_somewhere(path: Path) -> None:
-    """Each file that a page links to is there."""
-    links = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
-    assert [link for link in links if not (path.parent / link).exists()] == []
+def commands(command: click.Command, path: str = "pythia") -> dict[str, click.Command]:
+    """Return a command and all below it, by what is typed."""
+    found = {path: command}
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path)
+        for name in command.list_commands(context) if command is not main else COMMANDS:
+            below = command.get_command(context, name)
+            assert below is not None
+            found |= commands(below, f"{path} {name}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("plugins/*/*.md")], ids=lambda path: path.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Files exist, and headings too."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if heading:
+            found = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in found}, (
+                target
+            )
+
+
+LINES = [
+    (page, line)
+    for page in [*PAGES, *ROOT.glob("README.md"), *ROOT.glob("plugins/*/README.md")]
+    if page.name != "commands.md"
+    for line in re.findall(r"^(?:    )?(?:.*\| )?(pythia [a-z-]+ .*)$", page.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), LINES, ids=lambda value: value if isinstance(value, str) else value.name
+)
+def test_commands_that_are_shown_can_be_typed(page: Path, line: str) -> None:
+    """Their options exist and their arguments fit; what files they name is another matter."""
+    _, name, *arguments = shlex.split(line.partition("  #")[0].rstrip(" \\"))
+    command = commands(main).get(f"pythia {name}")
+    if command is None:
+        pytest.skip("a plugin's command")
+    if isinstance(command, click.Group):
+        name, *arguments = arguments
+        command = command.get_command(click.Context(command), name)
+        assert command is not None, line
+    try:
+        command.make_context(name, arguments)
+    except click.BadParameter as error:
+        assert "does not exist" in str(error), line
+
+
+def test_every_page_is_listed() -> None:
+    """A page that nobody finds is of no use."""
+    index = (DOCS / "README.md").read_text()
+    listed = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)", index)}
+    assert {page for page in PAGES if page.name != "README.md"} <= listed

@@ -1,1 +1,0 @@
-"""The documentation: its code runs, its references are the code's, its links lead somewhere."""
