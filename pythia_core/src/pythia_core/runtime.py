@@ -348,6 +348,11 @@ class Runtime:
             return ""
         return self._waiting[0] if self._engine is None else "broker"
 
+    def partitions(self) -> int:
+        """Return how many partitions the worker has at present."""
+        session = None if self._engine is None else self._engine.session
+        return 0 if session is None else len(session.ledgers)
+
     def busy(self) -> float:
         """Return the used share of the slots, 0 to 1."""
         if self._engine is None or not hasattr(self._engine, "pool"):

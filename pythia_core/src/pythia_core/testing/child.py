@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from pythia_core.worker import Worker
 __all__ = ["is_ordered", "recorded"]
 
 LOOK = 0.05  # seconds between two looks whether the worker is ready
+PARTITIONS_SECONDS = (
+    10.0  # for the group to share its partitions; with more workers than those some never have any
+)
 
 
 def recorded(worker: Worker[Any], run: str, path: Path, slot: int = 0) -> Runtime:
@@ -60,8 +64,9 @@ def main(target: str, run: str, folder: str, slot: int, processes: int) -> int:
 
 
 def _watch(runtime: Runtime, ready: Path, said: bytes) -> None:
-    """Say when the worker is ready, and stop it when nobody is at the other end of standard input."""
-    while not runtime.health().ready:
+    """Say when the worker has its share, and stop it when nobody is at the other end of standard input."""
+    began = time.monotonic()
+    while not _has_its_share(runtime, began):
         if _ended(LOOK):
             break
     else:
@@ -69,6 +74,14 @@ def _watch(runtime: Runtime, ready: Path, said: bytes) -> None:
         ready.with_suffix(".new").rename(ready)
         _ended(None)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _has_its_share(runtime: Runtime, began: float) -> bool:
+    """Tell whether the worker is ready, and has partitions where a group shares them: else the first one did all."""
+    if not runtime.health().ready:
+        return False
+    late = time.monotonic() - began > PARTITIONS_SECONDS
+    return late or not runtime.source.capabilities.rebalances or runtime.partitions() > 0
 
 
 def _ended(wait: float | None) -> bool:
