@@ -6,6 +6,7 @@ Needs `pip install sentry-sdk`. Run it with `SENTRY_DSN=... pythia run examples/
 from typing import Any
 
 import sentry_sdk
+from sentry_sdk.integrations.logging import ignore_logger
 
 from pythia import Message, Reject, Retry, Skip, Worker
 from pythia.brokers.memory import MemoryConsumer, MemoryProducer
@@ -18,6 +19,7 @@ Invoice = dict[str, Any]
 class ReportErrors(Middleware):
     def wrap(self, handler: Handler) -> Handler:
         sentry_sdk.init()  # reads SENTRY_DSN
+        ignore_logger("pythia.disposition")  # what it logs as errors are these again, with less about them
 
         async def reported(message: Message[Invoice]) -> Any:
             try:
