@@ -240,6 +240,26 @@ async def test_with_nothing_due_it_recovers() -> None:
         assert not engaged(bench)
 
 
+def test_what_fails_for_ever_does_not_keep_it_engaged() -> None:
+    """K5: as many as engage it fail and count no attempt; those that come after them release it all the same."""
+
+    async def handler(message: Message[Any]) -> None:
+        if message.raw == b"bad":
+            raise ValueError
+
+    async def main() -> None:
+        broker = MemoryBroker(clock=trio.current_time)
+        async with running(handler, *[b"bad"] * 60, broker=broker, brake=BrakePolicy()) as bench:
+            await trio.sleep(10)
+            assert engaged(bench)
+            bench.send(*[b"good"] * 1000)
+            await bench.until(lambda: len(bench.settled) == 1060, "all are settled", seconds=120)
+            assert not engaged(bench)
+            assert [letter.value for letter in bench.dead] == [b"bad"] * 60
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
+
+
 @pytest.mark.parametrize("ack", ["individual", "cumulative"])
 async def test_a_stop_while_it_is_engaged(ack: Any) -> None:
     """It ends in time; what was not done is given back, and no attempt of it was used up."""
@@ -331,18 +351,18 @@ def test_an_outage_longer_than_a_hold_gives_up_nothing() -> None:
     """H2, K3: while the brake is engaged a message that holds up a position is not to blame for that either."""
 
     async def handler(message: Message[Any]) -> None:
-        if trio.current_time() < 400:
+        if trio.current_time() < 80:
             raise ConnectionError
 
     async def main() -> None:
         broker = MemoryBroker(clock=trio.current_time)
         bodies, brake = [b"%d" % n for n in range(60)], BrakePolicy(cap=1.0)
         async with running(
-            handler, *bodies, broker=broker, ack="cumulative", brake=brake, max_hold=60.0
+            handler, *bodies, broker=broker, ack="cumulative", brake=brake, max_hold=30.0
         ) as bench:
-            await trio.sleep(390)
+            await trio.sleep(75)
             assert engaged(bench)
-            await trio.sleep(60)
+            await trio.sleep(20)
             assert bench.dead == [] and len(bench.settled) == 60
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))

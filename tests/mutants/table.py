@@ -911,6 +911,13 @@ MUTANTS: Final = (
         "        if False",
         "test_brake.py::test_an_outage_costs_no_message_its_attempts",
     ),
+    engine(
+        "brake",
+        "brake",
+        "next(never_failed, None if anew else next(iter(ready), None))",
+        "next(iter(ready), None)",
+        "test_brake.py::test_what_fails_for_ever_does_not_keep_it_engaged",
+    ),
     # -- a message that kills its process ------------------------------------------------------------------------
     engine(
         "a message that kills its process",

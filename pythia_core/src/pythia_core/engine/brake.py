@@ -8,7 +8,9 @@ Invariants:
 - K3. A failure that ends while it is engaged counts no attempt and makes no dead letter. What would fail for ever (Reject,
   a body that cannot be decoded or is too large) does not count, here or in the window, and is dead-lettered as ever.
 - K4. ``probes`` successes in a row release it; what it knew is forgotten.
-- K5. It never waits for nothing: if no message is ready for longer than the longest backoff, one is let in.
+- K5. It never waits for nothing, nor probes with the same messages for ever: one that has never failed comes first. If
+  none is ready some are let in, and only if none comes within :data:`NEWS` it is the turn of one that has failed before.
+  Else as many messages as engage it, which fail for ever and count no attempt, would hold up all that could release it.
 
 Successes cost nothing: how many there were is read off the counters whenever a first attempt fails. A message that
 succeeds after a failure counts as one more of them, so the share is never taken for higher than it is.
@@ -36,7 +38,11 @@ from pythia_core.settings import BrakePolicy
 
 log = logging.getLogger("pythia.brake")
 
-LOOK = 0.02  # seconds between looks for a message to probe with
+LOOK = 0.05  # seconds between looks for a message to probe with
+NEWS = 1.0  # seconds that a message which is let in has to come, or the cap of the backoff if that is less
+LET_IN = (
+    2  # at once: asked for one, a source that counts deliveries prefers a suspect, which is no good probe
+)
 
 
 class Brake:
@@ -80,7 +86,7 @@ class Brake:
         self._failures = 0  # of probes in a row
         self._successes = 0  # the same
         self._delay = 0.0  # seconds until the next probe, and of whatever failed meanwhile
-        self._hungry = float("inf")  # when a message may be let in to probe with
+        self._hungry = False  # a message may be let in to probe with
         self._probe: Message[Any] | None = None
         self._succeeds = False  # whether the probe has, as far as is known
 
@@ -150,16 +156,23 @@ class Brake:
             await self._run(await self._next())
 
     async def _next(self) -> Message[Any]:
-        """Wait for a message to probe with, and let one in if none comes."""
-        self._hungry = self._clock() + (self._policy.cap if self._stats.in_flight else 0.0)
-        while not self._scheduler.ready:  # noqa: ASYNC110 - nothing else would want to hear of it
+        """Wait for a message to probe with, and let some in if there is none that has never failed."""
+        patience = self._clock() + min(NEWS, self._policy.cap)
+        self._hungry = True
+        while (message := self._choose(anew=self._clock() < patience)) is None:  # noqa: ASYNC110 - nobody tells
             await anyio.sleep(LOOK)
-        self._hungry = float("inf")
-        return self._scheduler.ready[0]
+        self._hungry = False
+        return message
+
+    def _choose(self, *, anew: bool) -> Message[Any] | None:
+        """Return the first ready message that has never failed; without ``anew``, or else one that has."""
+        ready = self._scheduler.ready
+        never_failed = (message for message in ready if getattr(message, "_failure", None) is None)
+        return next(never_failed, None if anew else next(iter(ready), None))
 
     def _wanted(self) -> int:
         """Return how many messages may come in."""
-        return int(self._clock() >= self._hungry and not self._scheduler.ready)
+        return LET_IN if self._hungry and self._choose(anew=True) is None else 0
 
     async def _run(self, message: Message[Any]) -> None:
         """Run a ready message alone and learn from it."""
