@@ -10,6 +10,7 @@ from pythia_core import (
     JSON,
     TEXT,
     BrakePolicy,
+    ByContentType,
     ConfigError,
     Limits,
     Middleware,
@@ -292,6 +293,45 @@ def test_a_body_type_wraps_the_codec() -> None:
     """The engine gets one codec that does both."""
     assert resolved(WorkerConfig(body_type=dict)).body_codec == Typed(JSON, dict)
     assert resolved().body_codec is JSON
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"config": WorkerConfig(codec=["json", TEXT])},
+        {"environ": {"PYTHIA_CODEC": "json, text"}},
+        {"overrides": {"codec": "json,text"}},
+        {"toml": '[worker]\ncodec = ["json", "text"]'},
+    ],
+    ids=["code", "environment", "command line", "file"],
+)
+def test_of_several_codecs_the_content_type_chooses(said: dict[str, Any]) -> None:
+    """The list is the allow-list, wherever it is said."""
+    assert resolved(**said).codec == ByContentType([JSON, TEXT])
+
+
+def test_a_codec_of_a_list_is_known() -> None:
+    """One wrong name in a list is an error, and not a codec fewer."""
+    with pytest.raises(ConfigError, match=r"no codec 'pickle' \(environment PYTHIA_CODEC\)"):
+        resolved(environ={"PYTHIA_CODEC": "json,pickle"})
+
+
+class Unknown:
+    """A class that nobody knows how to fill."""
+
+
+@attrs.frozen
+class Holding:
+    """A class with such a field."""
+
+    items: list[Unknown]
+
+
+@pytest.mark.parametrize("kind", [Unknown, Holding, "Order", [int], lambda: None], ids=repr)
+def test_a_body_type_that_no_body_can_become_is_refused_at_the_start(kind: Any) -> None:
+    """Later, every message would be a dead letter of the class's."""
+    with pytest.raises(ConfigError, match=r"body_type is .* \(code\), which no body can become: .*"):
+        resolved(WorkerConfig(body_type=kind))
 
 
 def test_a_codec_without_its_methods_is_refused() -> None:

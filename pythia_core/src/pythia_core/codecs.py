@@ -7,8 +7,12 @@ chosen by a message unless it is in the worker's own list (:class:`ByContentType
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -78,15 +82,37 @@ class _Codec:
     decode: Callable[[bytes], Any] = attrs.field(repr=False)
 
 
+OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
+"""orjson 3.13 writes ``time(microsecond=10000)`` as ``00:00:00.10000``, which is a tenth of a second."""
+
+
 def _plain(value: Any) -> Any:
-    """Return the fields of an attrs instance; orjson knows dataclasses, dates, enums and UUIDs itself."""
-    if attrs.has(type(value)):
-        return attrs.asdict(value, recurse=False)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    """Return what orjson does not know as what :func:`structure` takes back; enums, UUIDs and dataclasses it knows."""
+    kind = type(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if attrs.has(kind):
+        return {field.alias: getattr(value, field.name) for field in attrs.fields(kind)}
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    from pythia_core.structuring.models import as_plain  # late, as for structure()
+
+    if (fields := as_plain(value)) is not None:
+        return fields
+    raise TypeError(f"{kind.__name__} is no JSON value")
 
 
 def _to_json(value: Any) -> bytes:
-    return orjson.dumps(value, default=_plain)
+    try:
+        return orjson.dumps(value, _plain, OPTIONS)
+    except (
+        orjson.JSONEncodeError
+    ):  # keys that are no text, perhaps, which to look for each time would cost something
+        return orjson.dumps(value, _plain, OPTIONS | orjson.OPT_NON_STR_KEYS)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,8 +127,16 @@ def _no_constant(name: str) -> Any:
     raise DecodeError(f"the body is not strict-json: {name} is no number there")
 
 
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise DecodeError("the body is not strict-json: a number in it is past what a double can hold")
+    return number
+
+
 def _strictly_from_json(raw: bytes) -> Any:
-    value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    value = json.loads(
+        raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+    )
     orjson.dumps(value)  # refuses what orjson would not have read: lone surrogates, integers past 64 bits
     return value
 
@@ -176,9 +210,15 @@ def _why(error: Exception) -> str:
 
 
 def structure(body: Any, body_type: Any) -> Any:
-    """Return the decoded body as an instance of ``body_type``: an attrs class, a dataclass, or any type cattrs knows.
+    """Return the decoded body as an instance of ``body_type``.
 
-    JSON's own types are taken at their word: the text "3" is no int, and 3.7 is not cut to 3.
+    JSON's own types are taken at their word: the text "3" is no int, 3.7 is not cut to 3, true is not 1. Fields that a
+    class does not have are ignored.
+
+    Args:
+        body: what a codec returned.
+        body_type: an attrs class, a dataclass, a typed dictionary, a list or a dict or a union of these, dates, enumerations,
+            or a struct of msgspec or a model of pydantic, which go by their own rules.
 
     Raises:
         DecodeError: naming the fields that do not fit, and not their values.
@@ -285,6 +325,9 @@ def message_decoder(codec: Codec) -> Callable[[Message[Any]], Any]:
     Raises:
         DecodeError: (the function) for every body that the codec does not take.
     """
+    if isinstance(codec, Typed) and isinstance(codec.codec, ByContentType):
+        read, kind = message_decoder(codec.codec), codec.body_type
+        return lambda message: structure(read(message), kind)
     if isinstance(codec, ByContentType):
         return lambda message: decode(message.raw, codec.choose(message.headers.get("content-type")))
     take = codec.decode

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pythia_core.codecs import CODECS, JSON, Codec, Typed
+from pythia_core.codecs import CODECS, JSON, ByContentType, Codec, Typed
 from pythia_core.config import layers
 from pythia_core.config.components import COMPONENTS, make, make_all
 from pythia_core.config.fields import FIELDS, GROUPS, LogFormat, LogLevel, fit
@@ -142,7 +142,7 @@ def resolve(
         settings=maker.settings(),
         **maker.components(),
         codec=maker.codec(),
-        body_type=said["body_type"].value if "body_type" in said else None,
+        body_type=maker.body_type(),
         log_level=maker.plain("log_level"),
         log_format=maker.plain("log_format"),
         uvloop=maker.plain("uvloop"),
@@ -241,20 +241,43 @@ class _Maker:
         return make(name, value, said.origin, self.registry)
 
     def codec(self) -> Codec:
-        """Return the codec, by its name if it was named."""
+        """Return the codec, by its name if it was named; of several the content type chooses."""
         said = self.said.get("codec", Said(JSON, "default"))
-        if not isinstance(said.value, str):
-            return _checked_codec(said)
-        if said.value not in CODECS:
+        value, origin = said.value, said.origin
+        if isinstance(value, str):
+            value = [name.strip() for name in value.split(",")]
+        if not isinstance(value, list | tuple):
+            return _checked_codec(value, origin)
+        codecs = [_named_codec(each, origin) for each in value]
+        return codecs[0] if len(codecs) == 1 else ByContentType(codecs)
+
+    def body_type(self) -> Any:
+        """Return what bodies become, known to be possible; None if nothing is said."""
+        if "body_type" not in self.said or self.said["body_type"].value is None:
+            return None
+        kind = self.said["body_type"].value
+        from pythia_core import structuring  # late: cattrs takes 60 ms
+
+        if why := structuring.unfit(kind):
             raise ConfigError(
-                f"there is no codec {said.value!r} ({said.origin}); {did_you_mean(said.value, CODECS)}"
+                f"body_type is {structuring.name_of(kind)} ({self.said['body_type'].origin}), which no body can become: {why}; take an "
+                "attrs class or a dataclass of str, int, float, bool, Decimal, dates, UUIDs, enumerations, lists, dicts and "
+                "such classes, or a struct of msgspec, or a model of pydantic"
             )
-        return CODECS[said.value]
+        return kind
 
 
-def _checked_codec(said: Said) -> Codec:
-    missing = [part for part in ("name", "content_type", "encode", "decode") if not hasattr(said.value, part)]
+def _named_codec(value: Any, origin: str) -> Codec:
+    if not isinstance(value, str):
+        return _checked_codec(value, origin)
+    if value not in CODECS:
+        raise ConfigError(f"there is no codec {value!r} ({origin}); {did_you_mean(value, CODECS)}")
+    return CODECS[value]
+
+
+def _checked_codec(value: Any, origin: str) -> Codec:
+    missing = [part for part in ("name", "content_type", "encode", "decode") if not hasattr(value, part)]
     if missing:
-        raise ConfigError(f"codec is {said.value!r} ({said.origin}), which lacks {', '.join(missing)}")
-    codec: Codec = said.value
+        raise ConfigError(f"codec is {value!r} ({origin}), which lacks {', '.join(missing)}")
+    codec: Codec = value
     return codec

@@ -17,6 +17,8 @@ from pythia_core.settings import BrakePolicy, Limits, Order, RetryPolicy
 
 __all__ = ["UNSET", "Unset", "WorkerConfig"]
 
+CodecName = Literal["json", "strict-json", "text", "bytes"]
+
 
 class Unset(Enum):
     """The type of :data:`UNSET`."""
@@ -60,7 +62,8 @@ class WorkerConfig:
         middleware: around every call of ``process``; names of registered ones are allowed.
         telemetry: told of what the worker does; names of registered ones are allowed.
         scaling: the policy that decides how many processes there are, or its registered name.
-        codec: turns bodies into values; an object, or ``json``, ``strict-json``, ``text``, ``bytes`` (``json``).
+        codec: turns bodies into values; an object, or ``json``, ``strict-json``, ``text``, ``bytes`` (``json``). Of a list,
+            in text ``json,text``, a message's ``content-type`` chooses, and the first takes messages without one.
         body_type: the class that bodies are made into; left out, they are what the codec returns.
         log_level: ``debug``, ``info``, ``warning``, ``error`` or ``critical`` (``info``).
         log_format: ``text`` for people or ``json`` for machines (``text``).
@@ -88,7 +91,7 @@ class WorkerConfig:
     middleware: Sequence[Middleware | str] | Unset = UNSET
     telemetry: Sequence[Telemetry | str] | Unset = UNSET
     scaling: ScalingPolicy | str | Unset | None = UNSET
-    codec: Codec | Literal["json", "strict-json", "text", "bytes"] | Unset = UNSET
+    codec: Codec | CodecName | Sequence[Codec | CodecName] | Unset = UNSET
     body_type: Any = UNSET
     log_level: LogLevel | Unset = UNSET
     log_format: LogFormat | Unset = UNSET
