@@ -11,7 +11,11 @@ import attrs
 from pythia_core import Source
 from tests.servers.server import Server
 
-BROKERS = {"kafka": "tests.chaos.kafka:KafkaBroker", "redis": "tests.chaos.redis_streams:RedisBroker"}
+BROKERS = {
+    "kafka": "tests.chaos.kafka:KafkaBroker",
+    "rabbitmq": "tests.chaos.rabbitmq:RabbitBroker",
+    "redis": "tests.chaos.redis_streams:RedisBroker",
+}
 """Name -> where its class is; imported on demand, so that no broker's client is needed for another's chaos."""
 
 
@@ -36,6 +40,10 @@ class Broker(ABC):
     """
 
     ordered: ClassVar[bool] = False
+    killers: ClassVar[bool] = True
+    """Whether a message that kills its process is found out: not where deliveries tell nothing about it."""
+    disconnects: ClassVar[bool] = False
+    """Whether :meth:`disconnect` is a fault that the nemesis may choose."""
     patience: ClassVar[float] = 30.0
     """Seconds without any effect that are too long."""
     rest: ClassVar[float] = 120.0
@@ -60,6 +68,10 @@ class Broker(ABC):
     def asker(self) -> "Asker":
         """Return a way to ask it."""
 
+    def disconnect(self) -> None:
+        """Have the server end all connections."""
+        raise NotImplementedError
+
     def __enter__(self) -> Self:
         self.server.start()
         return self
@@ -81,9 +93,9 @@ class Sender(ABC):
 class Asker(ABC):
     """Asks a broker."""
 
-    @abstractmethod
     def settled(self) -> list[bytes]:
-        """Return the bodies of messages found to be settled that were not at the last time."""
+        """Return the bodies of messages found to be settled that were not at the last time; none where nobody tells."""
+        return []
 
     @abstractmethod
     def dead(self) -> list[DeadLetter]:

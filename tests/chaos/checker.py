@@ -9,7 +9,8 @@ I3  A message has one effect, unless a fault explains a second: it struck one of
 I4  Where the broker orders by key: a message starts after all of its key that were confirmed before it are done, or
     have failed for the last time. It may start again. Nothing waits for a message that kills its process: when it was
     given up nobody knows to the moment.
-I5  What the broker was told to be settled, when anybody looked, had had its effect or was a dead letter by then.
+I5  What the broker was told to be settled, when anybody looked, had had its effect or was a dead letter by then; and it
+    was told no more than that, where it tells only how many are left.
 I6  Every poisoned message is a dead letter after exactly so many attempts, and every message that kills its process is
     one too. No other message is.
 I7  No process runs more messages at once than it may.
@@ -17,6 +18,7 @@ I8  Messages do not stand still for longer than `patience`, and in the end nothi
 I9  A graceful stop ends with exit code 0 within `grace`, and its processes do nothing afterwards.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -150,12 +152,17 @@ class Judge:
             "bound": self._bound,
             "faults": len(self._faults),
             "stops": len(stops),
-            "samples": len(self._by_kind["settled"]),
-            "settled": sum(len(event.more["ids"]) for event in self._by_kind["settled"]),
+            "samples": len(self._by_kind["counted"]),
+            "settled": sum(len(event.more["ids"]) for event in self._by_kind["settled"]) or self._most_gone(),
             "killers": len(self._of_script("killer")),
             "processes": len(self._by_kind["up"]),
             "silence": max(self._silences(), default=0.0),
         }
+
+    def _most_gone(self) -> int:
+        """Return how many were seen to be gone, where nobody tells which."""
+        looks = self._by_kind["counted"]
+        return max((self._owed_at(look.more["began"]) - look.more["left"] for look in looks), default=0)
 
     # -- the invariants ------------------------------------------------------------------------------------------
 
@@ -234,6 +241,25 @@ class Judge:
                 if not any(done.time <= event.time for done in work):
                     early.append(id)
         yield from _violation("I5", "settled before their work was done", early)
+        yield from _violation("I5", "looks found too few left", list(self._too_few_left()))
+
+    def _too_few_left(self) -> Iterator[str]:
+        """Yield what was seen when more was gone than was done: of what had been confirmed before that was counted."""
+        done = sorted(min(event.time for event in events) for events in self._ends().values())
+        for event in self._by_kind["counted"]:
+            gone = self._owed_at(event.more["began"]) - event.more["left"]
+            ended = bisect_right(done, event.time)
+            if gone > ended:
+                yield f"{gone} gone and {ended} done at {event.time:.3f}"
+
+    def _ends(self) -> dict[str, list[Event]]:
+        """Return what ended each message, one way or the other."""
+        return {
+            id: [*self._effects.get(id, ()), *self._dead.get(id, ())] for id in self._effects | self._dead
+        }
+
+    def _owed_at(self, time: float) -> int:
+        return bisect_right(self._by_kind["ok"], time, key=lambda event: event.time)
 
     def dead_letters(self) -> Iterator[Violation]:
         """I6."""

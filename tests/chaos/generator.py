@@ -24,12 +24,14 @@ class Generator:
         log: where it is written down.
         random: decides what is sent.
         rate: messages a second.
+        killers: whether some kill their process.
     """
 
     sender: Sender
     log: Log
     random: Random
     rate: float
+    killers: bool = True
     _numbers: Counter[str] = attrs.field(factory=Counter[str], init=False)
 
     def run(self, ended: threading.Event) -> None:
@@ -52,4 +54,4 @@ class Generator:
 
     def _next(self, key: str) -> Message:
         self._numbers[key] += 1
-        return Message.make(key, self._numbers[key] - 1, self.random)
+        return Message.make(key, self._numbers[key] - 1, self.random, killers=self.killers)

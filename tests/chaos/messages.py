@@ -27,9 +27,10 @@ class Message:
     sum: int
 
     @classmethod
-    def make(cls, key: str, number: int, random: Random) -> "Message":
-        """Return the next message of a key."""
-        (script,) = random.choices([*SCRIPTS], [*SCRIPTS.values()])
+    def make(cls, key: str, number: int, random: Random, *, killers: bool = True) -> "Message":
+        """Return the next message of a key, which may be one that kills its process."""
+        scripts = SCRIPTS if killers else {**SCRIPTS, "killer": 0.0}
+        (script,) = random.choices([*scripts], [*scripts.values()])
         payload = f"{random.getrandbits(random.randrange(8, 4000)):x}"
         return cls(f"{key}-{number}", script, payload, zlib.crc32(payload.encode()))
 

@@ -27,6 +27,9 @@ FAULTS = {
 }
 """What is done -> how often. The last three are graceful: no message may have a second effect for them."""
 
+DISCONNECT = {"disconnect broker": 3.0}
+"""Where the broker can do that."""
+
 
 @attrs.define(eq=False)
 class Nemesis:
@@ -49,8 +52,9 @@ class Nemesis:
 
     def run(self) -> None:
         """Go on until it is enough; everything is mended then."""
+        faults = {**FAULTS, **(DISCONNECT if self.broker.disconnects else {})}
         while not self.ended.wait(self.random.uniform(0.3, 2.5)):
-            (name,) = self.random.choices([*FAULTS], [*FAULTS.values()])
+            (name,) = self.random.choices([*faults], [*faults.values()])
             deployment = self.random.choice(self.deployments)
             if name in GRACEFUL:
                 self._end_gracefully(name, deployment)
@@ -79,7 +83,9 @@ class Nemesis:
 
     def _strike_broker(self, name: str, server: Server) -> None:
         with self._fault(name, self._everybody):
-            if name == "restart broker":
+            if name == "disconnect broker":
+                self.broker.disconnect()
+            elif name == "restart broker":
                 server.restart()
             elif name == "kill broker":
                 server.kill()

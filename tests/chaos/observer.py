@@ -1,6 +1,7 @@
 """The observer: asks the broker five times a second what is settled and what is dead, and writes that down."""
 
 import threading
+import time
 
 import attrs
 
@@ -37,6 +38,8 @@ class Observer:
         self.log.write("left", waiting=waiting, pending=pending)
 
     def _look(self) -> None:
+        began = time.monotonic()
+        left = self.asker.left()
         self._settled += self.asker.settled()
         # After what is settled, since a dead letter has to be there before its message is settled; and written down
         # before it, for the same reason.
@@ -46,4 +49,6 @@ class Observer:
         if self._settled:
             self.log.write("settled", ids=[Message.read(body).id for body in self._settled])
             self._settled = []
-        self.at_rest = self.asker.left() == (0, 0)
+        # Written down after the dead letters that were there when it was counted.
+        self.log.write("counted", began=began, left=sum(left))
+        self.at_rest = left == (0, 0)

@@ -77,7 +77,9 @@ def _deployed(plan: Plan, broker: Broker, folder: Path) -> Iterator[list[Deploym
 
 def _break(plan: Plan, broker: Broker, deployments: list[Deployment], history: Path) -> None:
     enough, over = threading.Event(), threading.Event()
-    generator = Generator(broker.sender(), Log(history, "generator"), Random(plan.seed), plan.rate)
+    generator = Generator(
+        broker.sender(), Log(history, "generator"), Random(plan.seed), plan.rate, broker.killers
+    )
     nemesis = Nemesis(broker, deployments, Log(history, "nemesis"), Random(plan.seed), enough)
     observer = Observer(broker.asker(), Log(history, "observer"))
     with ThreadPoolExecutor() as pool:

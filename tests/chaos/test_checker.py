@@ -42,6 +42,7 @@ def good() -> History:
         *worked("k-1", 11),
         event("dead", 12, "j-0", 1, sum=7, attempts=3),
         event("settled", 13, by=1, ids=["k-0", "k-1", "j-0"]),
+        event("counted", 13, by=1, began=4, left=0),
         event("stopped", 20, by=1, processes=[WORKER, OTHER], code=0, seconds=2.0),
         event("left", 30, by=1, waiting=0, pending=0),
     ]
@@ -83,7 +84,7 @@ def test_a_good_history_holds() -> None:
 @pytest.mark.parametrize(
     ("invariants", "broken"),
     [
-        ("I1", lambda: without(without(changed(good(), "settled", ids=["k-0", "j-0"]), "start", "k-1"), "effect", "k-1")),
+        ("I1 I5", lambda: without(without(changed(good(), "settled", ids=["k-0", "j-0"]), "start", "k-1"), "effect", "k-1")),
         ("I2", lambda: [*good(), *worked("x-0", 14)]),
         ("I2", lambda: changed(good(), "effect", "k-0", sum=8)),
         ("I2", lambda: changed(good(), "dead", "j-0", sum=8)),
@@ -92,6 +93,7 @@ def test_a_good_history_holds() -> None:
         ("I3", lambda: [*good(), *worked("k-0", 12), *fault(18, WORKER, until=18.5)]),  # much later
         ("I3", lambda: [*good(), *(e for n in range(6) for e in worked("k-0", 12 + n)), *fault(12, WORKER, until=13)]),
         ("I5", lambda: [*good(), event("settled", 10.4, by=1, ids=["k-0"])]),
+        ("I5", lambda: [*good(), event("counted", 11.2, by=1, began=11, left=1)]),  # of three; k-0 alone is done
         ("I6", lambda: without(changed(good(), "settled", ids=["k-0", "k-1"]), "dead", "j-0") + worked("j-0", 12)),
         ("I6", lambda: [*good(), event("dead", 14, "k-0", 1, sum=7, attempts=3)]),
         ("I6", lambda: changed(good(), "dead", "j-0", attempts=1)),
