@@ -155,18 +155,15 @@ def topics(server: KafkaServer) -> str:
 def test_tasks(rabbitmq_server: RabbitServer, tmp_path: Path) -> None:
     """Each task has one result, and nothing is left in the queue."""
     environ = {"RABBITMQ_URL": rabbitmq_server.url}
-
-    def depths() -> dict[str, str]:
-        rows = rabbitmq_server.ctl("list_queues", "name", "messages").splitlines()
-        return dict(row.split("\t") for row in rows if row.count("\t") == 1)
+    ready = rabbitmq_server.ready
 
     with running("tasks.py", tmp_path, environ):
-        wait_until(lambda: {"tasks", "results"} <= depths().keys(), "the queues were made", seconds=30)
+        wait_until(lambda: None not in (ready("tasks"), ready("results")), "the queues were made", seconds=30)
         command(
             "send", "rabbitmq", "queue=tasks", lines=[f'{{"id": {n}}}' for n in range(50)], environ=environ
         )
-        wait_until(lambda: depths()["results"] == "50", "all results were written", seconds=30)
-    assert depths()["tasks"] == "0"
+        wait_until(lambda: ready("results") == 50, "all results were written", seconds=30)
+    assert ready("tasks") == 0
 
 
 def test_retries(tmp_path: Path) -> None:

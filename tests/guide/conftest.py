@@ -77,13 +77,11 @@ def redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisSe
 @pytest.fixture
 async def rabbit(rabbitmq_server: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
     """The bare client on a virtual host of the guide's own, which the snippets find by their environment."""
-    rabbitmq_server.ctl("add_vhost", "guide")
-    rabbitmq_server.ctl("set_permissions", "-p", "guide", "guest", ".*", ".*", ".*")
-    url = rabbitmq_server.url_for("guide")
+    url = rabbitmq_server.add_vhost("guide")
     monkeypatch.setenv("RABBITMQ_URL", url)
     async with Client.connected(url) as client:
         yield client
-    rabbitmq_server.ctl("delete_vhost", "guide")
+    rabbitmq_server.delete_vhost("guide")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

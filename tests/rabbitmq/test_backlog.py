@@ -2,13 +2,12 @@
 
 import time
 
-import anyio.to_thread
+import anyio
 import pytest
 
 from pythia_rabbitmq import RabbitMQAdmin, RabbitMQConsumer
 from pythia_rabbitmq.connection import ConnectionLost, NotThere
 from tests.rabbitmq.driving import Client, Member, Members
-from tests.servers.fixtures import OwnRabbit
 from tests.servers.rabbitmq import RabbitServer
 
 
@@ -31,13 +30,9 @@ async def test_amqp_tells_what_waits(
         assert await admin.get_queue_depth(queue) == 7  # the error has ended nothing but its own channel
 
 
-async def test_the_http_api_tells_what_is_out_as_well(own_rabbitmq: OwnRabbit, queue: str) -> None:
+async def test_the_http_api_tells_what_is_out_as_well(frail_rabbitmq: RabbitServer, queue: str) -> None:
     """And how old the head is, where the publisher says when it was; an API that is not there is an error."""
-
-    def start() -> RabbitServer:
-        return own_rabbitmq(management=True)
-
-    server = await anyio.to_thread.run_sync(start)
+    server = frail_rabbitmq
     options = {"url": server.url, "management_url": server.http}
     async with (
         Client.connected(server.url) as client,
@@ -49,7 +44,7 @@ async def test_the_http_api_tells_what_is_out_as_well(own_rabbitmq: OwnRabbit, q
         deadline = anyio.current_time() + 30
         state = await admin.state(queue)
         while state.unacknowledged != 3 and anyio.current_time() < deadline:
-            await anyio.sleep(0.2)  # it is counted anew every 5 s
+            await anyio.sleep(0.05)  # it is counted anew every half a second
             state = await admin.state(queue)
         assert (state.ready, state.unacknowledged, state.told_by) == (7, 3, "management")
         backlog = await admin.backlog(queue)

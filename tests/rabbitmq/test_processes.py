@@ -11,7 +11,6 @@ import anyio.to_thread
 import pytest
 
 from tests.rabbitmq.driving import Client
-from tests.servers.fixtures import OwnRabbit
 from tests.servers.rabbitmq import RabbitServer
 from tests.waiting import eventually, wait_until
 
@@ -71,17 +70,14 @@ def run_worker(folder: Path, url: str, *options: str) -> "subprocess.Popen[bytes
 
 @pytest.mark.slow
 async def test_three_processes_share_a_queue_and_survive_its_broker(
-    own_rabbitmq: OwnRabbit, tmp_path: Path
+    frail_rabbitmq: RabbitServer, tmp_path: Path
 ) -> None:
     """None of them restarts, nothing is lost, and a stop gives back what has not started, as it was published."""
-    server = await anyio.to_thread.run_sync(own_rabbitmq)
+    server = frail_rabbitmq
     process = run_worker(tmp_path, server.url, "-n", "3")
     try:
-        await anyio.to_thread.run_sync(
-            wait_until, lambda: "tasks" in server.ctl("list_queues", "name"), "the queue was made"
-        )
-        # A quorum queue that is killed within 3 s of its making is not known to RabbitMQ 3.10 afterwards.
-        await anyio.to_thread.run_sync(server.restart)
+        await eventually(lambda: server.ready("tasks") is not None, "the queue was made", seconds=30)
+        server.keep_queues()
         async with Client.connected(server.url) as client:
             await client.publish("tasks", 7_000)  # more than two do while the third waits to connect again
         await eventually(lambda: len(numbers(tmp_path)) > 150, "it was under load", seconds=40)
@@ -115,9 +111,8 @@ async def test_three_processes_share_a_queue_and_survive_its_broker(
 
 def test_dead_letters_are_listed_and_replayed(rabbitmq_server: RabbitServer, tmp_path: Path) -> None:
     """By the command, from the queue's natural place; listing takes none."""
-    environ = {**os.environ, "RABBITMQ_URL": rabbitmq_server.url_for("letters")}
-    rabbitmq_server.ctl("add_vhost", "letters")
-    rabbitmq_server.ctl("set_permissions", "-p", "letters", "guest", ".*", ".*", ".*")
+    url = rabbitmq_server.add_vhost("letters")
+    environ = {**os.environ, "RABBITMQ_URL": url}
 
     def command(*arguments: str, input: str = "") -> str:
         done = subprocess.run(
@@ -133,21 +128,20 @@ def test_dead_letters_are_listed_and_replayed(rabbitmq_server: RabbitServer, tmp
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def depths() -> dict[str, str]:
-        rows = rabbitmq_server.ctl("list_queues", "-p", "letters", "name", "messages").splitlines()
-        return dict(row.split("\t") for row in rows if row.count("\t") == 1)
+    def ready(queue: str) -> int | None:
+        return rabbitmq_server.ready(queue, "letters")
 
-    process = run_worker(tmp_path, rabbitmq_server.url_for("letters"))
+    process = run_worker(tmp_path, url)
     try:
-        wait_until(lambda: "tasks" in depths(), "the queue was made", seconds=30)
+        wait_until(lambda: ready("tasks") is not None, "the queue was made", seconds=30)
         command("send", "rabbitmq", "queue=tasks", input='{"n": -1}\n{"n": 1}\n{"n": -2}\n')
-        wait_until(lambda: depths().get("tasks.dlq") == "2", "both were dead letters", seconds=20)
+        wait_until(lambda: ready("tasks.dlq") == 2, "both were dead letters", seconds=20)
         for _ in range(2):
             assert command("dead-letters", "list", "worker.py").count("unlucky") >= 2
         (tmp_path / "mended").touch()
         command("dead-letters", "replay", "worker.py")
         wait_until(lambda: numbers(tmp_path) == {1, -1, -2}, "they were processed", seconds=20)
-        wait_until(lambda: depths()["tasks.dlq"] == "0", "they were taken", seconds=20)
+        wait_until(lambda: ready("tasks.dlq") == 0, "they were taken", seconds=20)
         process.terminate()
         assert process.wait(30) == 0
     finally:

@@ -3,13 +3,11 @@
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from pythia_core import ConfigError, Output, WriteError
 from pythia_rabbitmq import RabbitMQProducer
 from tests.rabbitmq.driving import Client, Members, make_engine, running
-from tests.servers.fixtures import OwnRabbit
 from tests.servers.rabbitmq import RabbitServer
 from tests.waiting import eventually
 
@@ -141,28 +139,31 @@ async def test_a_missing_place_is_noticed_at_the_start(
 
 
 ALARMS = {
-    "memory": (("set_vm_memory_high_watermark", "absolute", "1MB"), ("set_vm_memory_high_watermark", "0.9")),
-    "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
+    "memory": "vm_memory_monitor:set_vm_memory_high_watermark({absolute, %s})",
+    "disk": "rabbit_disk_monitor:set_disk_free_limit(%s)",
 }
+LIMITS = {"memory": ('"1MB"', '"100GB"'), "disk": ('"1000000GB"', '"50MB"')}
 
 
-async def test_alarms_stop_writing_and_not_consuming(own_rabbitmq: OwnRabbit, queue: str) -> None:
+async def test_alarms_stop_writing_and_not_consuming(frail_rabbitmq: RabbitServer, queue: str) -> None:
     """R11: short of memory or disk; writing fails by its deadline and says why, what is there is worked off meanwhile."""
-    server = await anyio.to_thread.run_sync(own_rabbitmq)
+    server = frail_rabbitmq
     async with (
         Client.connected(server.url) as client,
         RabbitMQProducer(queue=queue, url=server.url, delivery_timeout=1) as sink,
     ):
         await client.declare(queue)
-        for raise_alarm, end_alarm in ALARMS.values():
+        for what, (too_little, enough) in LIMITS.items():
             await client.publish(queue, 500)
             await sink.send({"n": 0})
-            await anyio.to_thread.run_sync(server.ctl, *raise_alarm)
-            with pytest.raises(WriteError, match="blocked publishers"):
-                while True:
-                    await sink.send({"n": 0})
-            await work_off(server, queue, 501)
-            await anyio.to_thread.run_sync(server.ctl, *end_alarm)
+            server.erl(ALARMS[what] % too_little)
+            try:
+                with pytest.raises(WriteError, match="blocked publishers"):
+                    while True:
+                        await sink.send({"n": 0})
+                await work_off(server, queue, 501)
+            finally:
+                server.erl(ALARMS[what] % enough)
             await send_at_last(sink)
 
 
@@ -189,10 +190,10 @@ async def send_at_last(sink: RabbitMQProducer) -> None:
 
 
 async def test_a_server_that_is_silent_costs_the_deadline_and_no_more(
-    own_rabbitmq: OwnRabbit, queue: str
+    frail_rabbitmq: RabbitServer, queue: str
 ) -> None:
     """R8: the whole of a write is bounded, and so is closing; afterwards it is written again."""
-    server = await anyio.to_thread.run_sync(own_rabbitmq)
+    server = frail_rabbitmq
     async with RabbitMQProducer(queue=queue, declare={}, url=server.url, delivery_timeout=1) as sink:
         await sink.send(b"1")
         server.pause()

@@ -21,7 +21,7 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 MARKERS = {
     **dict.fromkeys(("redis_server", "own_redis"), "redis"),
     **dict.fromkeys(("kafka_server", "guide_kafka", "own_kafka", "kafka_cluster"), "kafka"),
-    **dict.fromkeys(("rabbitmq_server", "own_rabbitmq"), "rabbitmq"),
+    **dict.fromkeys(("rabbitmq_server", "frail_rabbitmq", "own_rabbitmq"), "rabbitmq"),
 }
 """Fixture -> the marker that every test taking it gets."""
 
@@ -120,6 +120,25 @@ def rabbitmq_server(request: pytest.FixtureRequest) -> Iterator[RabbitServer]:
     start(server, request.config)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def shared_frail_rabbitmq(request: pytest.FixtureRequest) -> Iterator[RabbitServer]:
+    """The run's other RabbitMQ, with the HTTP API; take `frail_rabbitmq` instead, which is in good order."""
+    server = RabbitServer(management=True, config={"collect_statistics_interval": "500"})
+    start(server, request.config)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def frail_rabbitmq(shared_frail_rabbitmq: RabbitServer) -> Iterator[RabbitServer]:
+    """A RabbitMQ that a test may pause, kill and disturb: it is mended afterwards. Its start takes 6 s, so it is shared."""
+    yield shared_frail_rabbitmq
+    if shared_frail_rabbitmq.running:
+        shared_frail_rabbitmq.resume()
+    else:
+        shared_frail_rabbitmq.start()
 
 
 @pytest.fixture

@@ -162,6 +162,45 @@ class RabbitServer(Server):
             raise OSError(f"{self.node}: {expression}: {answer}{done.stderr}")
         return answer.removeprefix("{ok, ").removesuffix("}")
 
+    def ready(self, queue: str, vhost: str = "/") -> int | None:
+        """Return how many messages wait in a queue, or None if there is no such queue."""
+        found = self.erl(
+            f'case rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{queue}">>)) of '
+            "{ok, Queue} -> {ok, Ready, _} = rabbit_amqqueue:stat(Queue), Ready; _ -> none end"
+        )
+        return None if found == "none" else int(found)
+
+    def add_vhost(self, name: str) -> str:
+        """Make a virtual host for a test that needs queues of certain names, and return its URL."""
+        everything = ", ".join(['<<".*">>'] * 3)
+        self.erl(
+            f'rabbit_vhost:add(<<"{name}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
+            f'<<"guest">>, <<"{name}">>, {everything}, <<"test">>)'
+        )
+        return self.url_for(name)
+
+    def delete_vhost(self, name: str) -> None:
+        """Remove it, with its queues."""
+        self.erl(f'rabbit_vhost:delete(<<"{name}">>, <<"test">>)')
+
+    def change_password(self, password: str) -> None:
+        """Change the password of `guest`."""
+        self.erl(f'rabbit_auth_backend_internal:change_password(<<"guest">>, <<"{password}">>, <<"test">>)')
+
+    def close_connections(self, name: str = "") -> int:
+        """Close the connections whose client properties have this name, or all; return how many there were."""
+        found = self.erl(
+            'length([rabbit_networking:close_connection(Pid, "test") || '
+            "[{pid, Pid}, {client_properties, Properties}] <- "
+            "rabbit_networking:connection_info_all([pid, client_properties]), "
+            f'string:find(io_lib:format("~p", [Properties]), "{name}") =/= nomatch])'
+        )
+        return int(found)
+
+    def keep_queues(self) -> None:
+        """Have it write down which quorum queues it has: killed within 3 s of making one it would forget it."""
+        self.erl("[dets:sync(Table) || Table <- dets:all()]")
+
     def _environ(self) -> dict[str, str]:
         return {**os.environ, **dict(item.split("=", 1) for item in self._environment())}
 
