@@ -258,7 +258,8 @@ class Engine:
         while self._stop_reason is None:
             began = self.clock()
             session = self._session = Session(self)
-            self._trouble = f"subscribing to {self.source.name}"
+            if not failures:  # or why the last attempt failed stays said while the next one is made
+                self._trouble = f"subscribing to {self.source.name}"
             try:
                 await session.run()
             except ConfigError:
