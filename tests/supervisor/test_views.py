@@ -145,6 +145,14 @@ def test_a_panel_fits(width: int, children: int) -> None:
     assert all("3" in line.split() for line in lines[2:])
 
 
+def test_a_long_path_leaves_room_for_the_state() -> None:
+    """Its end is what tells files apart."""
+    fleet = attrs.evolve(overview(row(1)), title="/srv/" + "deep/" * 30 + "worker.py", paused=True)
+    for width in (60, 80, 120):
+        line = render(fleet, width, 12, colour=False)[0]
+        assert line.startswith("…") and "worker.py  1 of 1 ready" in line and "paused" in line, line
+
+
 def test_a_large_fleet_shows_who_needs_a_look() -> None:
     """Those that are not ready come before those that are, and the rest is counted."""
     rows = [row(n) for n in range(40)]

@@ -39,6 +39,9 @@ COLUMNS = {
 }
 """Each column with the least width of a terminal that has room for it."""
 
+LEAST_TITLE = 12  # columns, which even a narrow terminal spares for the name of what is run
+RULE = 4  # columns that a rule has at its title's end
+
 
 @attrs.define(eq=False)
 class Panel:
@@ -117,20 +120,22 @@ def render(overview: Overview, width: int, most: int, *, colour: bool) -> list[s
         no_color=not colour,
         legacy_windows=False,
     )
-    console.rule(_title(overview), style="dim", align="left")
+    console.rule(_title(overview, width), style="dim", align="left")
     console.print(_table(overview, most - 3, width))
     return out.getvalue().rstrip("\n").split("\n")
 
 
-def _title(overview: Overview) -> Text:
+def _title(overview: Overview, width: int) -> Text:
+    """Return what is run and how it is; of a long path the end is shown, so that there is room for the rest."""
     state = "stopping" if overview.stopping else f"{overview.ready} of {overview.target} ready"
     style = "yellow" if overview.stopping or overview.ready < overview.target else "green"
-    title = Text.assemble(
-        (overview.title, "bold"), "  ", (state, style), f"  up {_duration(overview.uptime)}"
-    )
+    rest = Text.assemble("  ", (state, style), f"  up {_duration(overview.uptime)}")
     for mark in ("paused", "pinned"):
-        title.append(f"  {mark}" if getattr(overview, mark) else "", "yellow")
-    return title.append(f"  {restarts(overview)}" if overview.restarts else "")
+        rest.append(f"  {mark}" if getattr(overview, mark) else "", "yellow")
+    rest.append(f"  {restarts(overview)}" if overview.restarts else "")
+    room = max(width - len(rest) - RULE, LEAST_TITLE)
+    name = overview.title if len(overview.title) <= room else f"…{overview.title[1 - room :]}"
+    return Text(name, "bold").append_text(rest)
 
 
 def _table(overview: Overview, most: int, width: int) -> Table:
