@@ -10,7 +10,7 @@ import anyio.to_thread
 from pythia_core import Message
 from pythia_kafka import KafkaAdmin
 from tests.kafka.driving import Publisher
-from tests.kafka.test_with_engine import ends, make_engine, running
+from tests.kafka.engines import ends, make_engine, running
 from tests.servers.kafka import KafkaServer
 from tests.waiting import eventually
 

@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 from pythia_core import Message, SubscriptionLost
 from pythia_kafka import KafkaAdmin, KafkaProducer
 from tests.kafka.driving import MakeTopic, Member, Members, Publisher, committed, read
-from tests.kafka.test_with_engine import ends, make_engine, running
+from tests.kafka.engines import ends, make_engine, running
 from tests.servers.fixtures import OwnKafka
 from tests.servers.kafka import KafkaServer
 from tests.waiting import eventually

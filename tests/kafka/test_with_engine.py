@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,52 +15,14 @@ import anyio.to_thread
 import attrs
 import pytest
 
-from pythia_core import Message, Output, Reject, RetryPolicy, Settings, Start
+from pythia_core import Message, Output, Reject, RetryPolicy
 from pythia_core.engine.engine import Engine
 from pythia_kafka import KafkaAdmin, KafkaConsumer, KafkaProducer
-from tests.kafka.driving import QUICK, MakeTopic, Publisher, committed, read
+from tests.kafka.driving import MakeTopic, Publisher, committed, read
+from tests.kafka.engines import FAST, ends, make_engine, running
 from tests.servers.fixtures import OwnKafka
 from tests.servers.kafka import KafkaServer
 from tests.waiting import eventually
-
-Handler = Callable[[Message[Any]], Awaitable[Any]]
-FAST = Settings(batch_timeout=0.1, drain_timeout=2.5, retry=RetryPolicy(attempts=2, base=0.01, cap=0.01))
-
-
-def make_engine(
-    address: str,
-    topic: str,
-    handler: Handler,
-    settings: Settings = FAST,
-    *,
-    sink: KafkaProducer | None = None,
-    dead_letter: KafkaProducer | None = None,
-    **options: Any,
-) -> Engine:
-    """Make an engine as a worker's start does."""
-    source = KafkaConsumer(
-        topic, consumer_group=f"{topic}-workers", bootstrap_servers=address, **{**QUICK, **options}
-    )
-    resolved = source.resolve(Start(worker="worker"))
-    return Engine(resolved, handler, settings, sink=sink, dead_letter=dead_letter)
-
-
-@asynccontextmanager
-async def running(*engines: Engine) -> AsyncIterator[None]:
-    """Run engines; stop them gracefully at the end."""
-    async with anyio.create_task_group() as group:
-        for engine in engines:
-            group.start_soon(engine.run)
-        try:
-            yield
-        finally:
-            for engine in engines:
-                engine.stop()
-
-
-async def ends(address: str, topic: str) -> dict[int, int]:
-    """Return the committed offsets."""
-    return {number: offset for number, (offset, _) in (await committed(address, f"{topic}-workers")).items()}
 
 
 async def test_everything_is_processed_and_committed(

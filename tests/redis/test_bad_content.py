@@ -12,28 +12,13 @@ import redis
 
 from pythia_core import Limits, Message, Reject
 from pythia_redis import RedisStreamsProducer
+from tests.bad_content import UNDECODABLE
 from tests.redis.driving import pending
 from tests.redis.engines import FAST, make_engine, running
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
 
 MEBI = 1 << 20
-
-UNDECODABLE = {
-    "cut short": b'{"n": ',
-    "empty": b"",
-    "no JSON": b"hello",
-    "two values": b"1 2",
-    "too deep": b"[" * 100_000 + b"]" * 100_000,
-    "no UTF-8": b'"\xff\xfe"',
-    "lone surrogate": b'"\\ud800"',
-    "raw surrogate": b'"\xed\xa0\x80"',
-    "NaN": b"NaN",
-    "infinity": b"[1, -Infinity]",
-    "control character": b'"\x01"',
-    "byte order mark": b"\xef\xbb\xbf{}",
-    "NUL bytes": b"\x00" * 10,
-}
 
 STRANGE_HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
     "name of no UTF-8": [(b"h:\xff\xfe", b"1")],

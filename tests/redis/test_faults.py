@@ -4,10 +4,7 @@ Outages that a subscription rides out alone are in `test_outages`; here the real
 them, and here are the faults that only show there.
 """
 
-import contextlib
 import logging
-import os
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +20,7 @@ import redis
 
 from pythia_core import Message, Reject, SubscriptionLost
 from pythia_redis import RedisStreamsProducer
+from tests.descriptors import no_file_descriptors
 from tests.redis.commands import lines, pythia
 from tests.redis.driving import Member, add, calls, pending
 from tests.redis.engines import make_engine, running
@@ -192,24 +190,6 @@ async def test_credentials_that_are_revoked_and_restored(
 
 
 # -- no file descriptors -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def no_file_descriptors() -> Iterator[None]:
-    """Take all that there are."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
-    taken: list[int] = []
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(os.dup(0))
-        yield
-    finally:
-        for number in taken:
-            os.close(number)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_a_process_without_file_descriptors_comes_back(

@@ -62,7 +62,12 @@ class OwnKafka(Protocol):
     """What the fixture `own_kafka` hands out."""
 
     def __call__(
-        self, *, security: str = ..., properties: Mapping[str, str] = ..., users: Mapping[str, str] = ...
+        self,
+        *,
+        security: str = ...,
+        properties: Mapping[str, str] = ...,
+        users: Mapping[str, str] = ...,
+        proxy: int = ...,
     ) -> KafkaServer:
         """Start a server that ends with the test."""
         ...

@@ -53,7 +53,7 @@ class KafkaServer(Server):
     """One node, broker and controller at once. Topics are never made by being asked for.
 
     `properties` go into its configuration; `users` are names and passwords for SCRAM-SHA-512. `security` is the protocol
-    of its listener.
+    of its listener. With `proxy`, the port of one, it listens on `behind` too and tells who comes there of the proxy.
     """
 
     program: ClassVar[str] = "java"
@@ -66,6 +66,8 @@ class KafkaServer(Server):
     security: str = "PLAINTEXT"
     properties: Mapping[str, str] = attrs.field(factory=dict)
     users: Mapping[str, str] = attrs.field(factory=dict)
+    proxy: int = 0
+    behind: int = attrs.field(factory=free_port)
 
     def start(self) -> None:
         """Start it; the first time its folder is formatted."""
@@ -142,13 +144,14 @@ class KafkaServer(Server):
         voters = self.voters or {self.node: self.controller_port}
         replicas = str(min(len(voters), 3))
         internal = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+        listens, told, protocols = self._proxied() if self.proxy else ("", "", "")
         return {
             "process.roles": "broker,controller",
             "node.id": str(self.node),
             "controller.quorum.voters": ",".join(f"{node}@127.0.0.1:{port}" for node, port in voters.items()),
-            "listeners": f"CLIENTS://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
-            "advertised.listeners": f"CLIENTS://127.0.0.1:{self.port}",
-            "listener.security.protocol.map": f"CLIENTS:{self.security},CONTROLLER:PLAINTEXT",
+            "listeners": f"CLIENTS://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}{listens}",
+            "advertised.listeners": f"CLIENTS://127.0.0.1:{self.port}{told}",
+            "listener.security.protocol.map": f"CLIENTS:{self.security},CONTROLLER:PLAINTEXT{protocols}",
             "inter.broker.listener.name": "CLIENTS",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.folder / "data"),
@@ -169,6 +172,10 @@ class KafkaServer(Server):
             "num.io.threads": "2",
             **self.properties,
         }
+
+    def _proxied(self) -> tuple[str, str, str]:
+        listens, told = (f",PROXIED://127.0.0.1:{port}" for port in (self.behind, self.proxy))
+        return listens, told, f",PROXIED:{self.security}"
 
     def tool(self, name: str, *arguments: str) -> str:
         """Run one of Kafka's own tools, such as `org.apache.kafka.tools.TopicCommand`, and return what it printed."""

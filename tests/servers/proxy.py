@@ -35,15 +35,20 @@ class Proxy:
 
     @classmethod
     @asynccontextmanager
-    async def before(cls, target: int) -> AsyncIterator[Self]:
-        """Listen on a free port for as long as the context lasts."""
+    async def before(cls, target: int, *, port: int = 0) -> AsyncIterator[Self]:
+        """Listen on a port, or on a free one, for as long as the context lasts."""
         proxy = cls(target)
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
         proxy.port = listener.extra(SocketAttribute.local_port)
         async with listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, proxy._serve)
             yield proxy
             group.cancel_scope.cancel()
+
+    @property
+    def address(self) -> str:
+        """What KAFKA_BOOTSTRAP_SERVERS takes."""
+        return f"127.0.0.1:{self.port}"
 
     @property
     def redis_url(self) -> str:
