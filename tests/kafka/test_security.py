@@ -5,18 +5,24 @@ import gc
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
-from pythia_core import Output, SubscriptionLost, WriteError
+from pythia_core import Message, Output, SubscriptionLost, WriteError
 from pythia_kafka import KafkaAdmin, KafkaProducer
-from tests.kafka.driving import Member
+from tests.kafka.driving import Member, Publisher
+from tests.kafka.engines import make_engine, running
 from tests.servers.fixtures import OwnKafka
 from tests.servers.kafka import KafkaServer
 from tests.servers.tls import certify
+from tests.waiting import eventually
 
 CANARY = "hunter2"
 SCRAM: dict[str, Any] = {
@@ -28,12 +34,13 @@ SCRAM: dict[str, Any] = {
 
 @pytest.fixture
 def guarded(own_kafka: OwnKafka) -> Iterator[KafkaServer]:
-    """A broker that lets in nobody but alice."""
+    """A broker that lets in nobody but alice and bob, and who is in is asked again every second."""
     module = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     yield own_kafka(
         security="SASL_PLAINTEXT",
-        users={"alice": CANARY},
+        users={"alice": CANARY, "bob": CANARY},
         properties={
+            "connections.max.reauth.ms": "1000",
             "sasl.enabled.mechanisms": "SCRAM-SHA-512",
             "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
             "listener.name.clients.scram-sha-512.sasl.jaas.config": (
@@ -71,6 +78,56 @@ async def test_a_user_logs_in_and_others_do_not(
                 pass
         assert CANARY not in str(lost.value)
     assert CANARY not in caplog.text
+
+
+async def test_credentials_that_are_revoked_and_restored(
+    guarded: KafkaServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker asks again and refuses: not ready, in words without a secret, and on by itself when they hold again."""
+    caplog.set_level(logging.DEBUG)
+    login = tmp_path / "alice.properties"
+    jaas = "org.apache.kafka.common.security.scram.ScramLoginModule required"
+    login.write_text(
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\n"
+        f'sasl.jaas.config={jaas} username="alice" password="{CANARY}";\n'
+    )
+    change = partial(
+        guarded.tool,
+        "kafka.admin.ConfigCommand",
+        "--command-config",
+        str(login),
+        "--alter",
+        *("--entity-type", "users", "--entity-name", "bob"),
+    )
+    bob = {**SCRAM, "username": "bob", "password": CANARY}
+    seen: Counter[int] = Counter()
+
+    async def count(message: Message[Any]) -> None:
+        seen[message.body["n"]] += 1
+
+    async with KafkaAdmin(bootstrap_servers=guarded.address, **bob) as admin:
+        await admin.create_topic("orders")
+    engine = make_engine(guarded.address, "orders", count, **bob)
+    async with running(engine):
+        await eventually(lambda: engine.health().ready, "it was ready")
+        await anyio.to_thread.run_sync(change, "--delete-config", "SCRAM-SHA-512")
+        await eventually(lambda: not engine.health().ready, "it was put out", seconds=30)
+        await eventually(
+            lambda: "invalid credentials" in str(engine.health().reasons), "it said why", seconds=30
+        )
+        said = str(engine.health().reasons)
+        await anyio.to_thread.run_sync(change, "--add-config", f"SCRAM-SHA-512=[password={CANARY}]")
+        await publish_as_alice(guarded, 10)
+        await eventually(lambda: len(seen) == 10, "all were seen", seconds=30)
+    assert CANARY not in said + caplog.text
+
+
+async def publish_as_alice(server: KafkaServer, count: int) -> None:
+    """Write so many messages."""
+    alice = {"sasl_plain_username": "alice", "sasl_plain_password": CANARY}
+    options = {"security_protocol": SCRAM["security_protocol"], "sasl_mechanism": SCRAM["sasl_mechanism"]}
+    async with Publisher.connected(server.address, **options, **alice) as publisher:
+        await publisher.publish("orders", count)
 
 
 def broker_tls(folder: Path) -> dict[str, str]:
