@@ -21,6 +21,7 @@ from pythia_core.engine import pool
 from pythia_core.engine.engine import Engine
 from pythia_core.engine.scheduler import STREAK
 from pythia_core.settings import Limits, Order, Settings
+from tests.engine.byhand import HandEngine
 from tests.engine.scripted import Scripted
 from tests.waiting import eventually
 
@@ -247,3 +248,21 @@ async def test_a_key_with_much_to_do_lets_others_have_their_turn() -> None:
         await eventually(lambda: len(seen) == 201, "all are done")
         engine.force()
     assert seen.index("other") <= STREAK + 1
+
+
+@pytest.mark.parametrize("order", ["none", "key"])
+def test_a_fetch_wakes_one_worker(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many partitions it is of: that one wakes the next if there is more than it can take."""
+
+    async def handler(message: Message[Any]) -> None:
+        raise AssertionError
+
+    hand, woken = HandEngine(CUMULATIVE, Settings(order=order), handler, dead_letters=False), list[int]()
+    hand.session.assigned({number: Assignment(number, 0) for number in range(3)})
+    monkeypatch.setattr(hand.engine.scheduler, "_wake", lambda: woken.append(1))
+    hand.session.admission.admit(
+        [Chunk(number, [Message[Any](b"x", partition=number, position=0)], 1) for number in range(3)]
+    )
+    assert len(hand.engine.scheduler.ready) == 3
+    assert woken == [1]
+    hand.pool.close()

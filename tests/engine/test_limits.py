@@ -12,7 +12,7 @@ from pythia_core.brokers.memory import MemoryBroker
 from pythia_core.contracts import Admission, Assignment, Capabilities, Message, Middleware
 from pythia_core.engine.engine import Engine
 from pythia_core.errors import Reject
-from pythia_core.settings import Settings
+from pythia_core.settings import Limits, Settings
 from tests.engine.bench import Bench, Seen, running
 from tests.engine.scripted import Scripted
 from tests.waiting import eventually
@@ -96,6 +96,24 @@ async def test_span_stops_its_partition_alone() -> None:
         gate.set()
         await bench.until(lambda: broker.committed("orders", partition=0) == 21, "the first one flows again")
         assert reasons(bench) == ""
+
+
+async def test_a_partition_is_looked_at_only_once_half_of_its_span_is_used_up() -> None:
+    """N2: until then its room is what was asked for less what came, however much of that is done."""
+    source = Scripted(Capabilities(ack="cumulative"), {0: Assignment(1, 0)})
+    engine = Engine(source, Seen(), Settings(limits=Limits(span=10)))
+    rooms: list[int] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        for first in (0, 2, 4):
+            rooms.append(source.rooms[-1][0])
+            count = len(source.rooms)
+            source.deliver(b"1", b"2", first=first)
+            await eventually(lambda: engine.stats.finished == first + 2, "both have run")  # noqa: B023
+            await eventually(lambda: len(source.rooms) > count, "it fetches again")  # noqa: B023
+        assert (*rooms, source.rooms[-1][0]) == (10, 8, 6, 8)
+        engine.force()
 
 
 @pytest.mark.parametrize("ack", ["individual", "cumulative"])

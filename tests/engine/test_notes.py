@@ -15,7 +15,7 @@ from pythia_core.contracts import Assignment, Capabilities, Message
 from pythia_core.engine.engine import Engine
 from pythia_core.engine.ledger import DONE
 from pythia_core.engine.noted_ledger import NotedLedger
-from pythia_core.engine.notes import LONGEST, Note, read, write
+from pythia_core.engine.notes import LONGEST, Note, bare, read, write
 from pythia_core.errors import Retry
 from pythia_core.settings import RetryPolicy, Settings
 from tests.engine.bench import Seen, make, running
@@ -51,6 +51,12 @@ def test_what_is_written_is_read(note: Note) -> None:
     """T1: a note that is not too long comes back as it was."""
     text = write(note)
     assert read(text, note.base) == note
+
+
+@given(BASES, st.integers(1, 1000))
+def test_a_note_that_speaks_of_no_message_is_the_same_in_short(base: int, opened: int) -> None:
+    """T1: what is made with a tenth of the work is what the whole would have made."""
+    assert bare(base, opened) == write(Note(base, opened=opened))
 
 
 @given(st.text() | st.from_regex(r"1\.\d+\.\d+\.(\d+x\d+)?\.[\w-]*\.[\w-]*", fullmatch=True), BASES)

@@ -458,6 +458,20 @@ MUTANTS: Final = (
         "reasons",
         "test_limits.py::test_messages_in_flight_are_bounded_and_intake_resumes_at_70_percent",
     ),
+    engine(
+        "limits",
+        "intake",
+        "if rest <= span // 2:",
+        "if rest <= 0:",
+        "test_limits.py::test_a_partition_is_looked_at_only_once_half_of_its_span_is_used_up",
+    ),
+    engine(
+        "limits",
+        "intake",
+        "if rest <= span // 2:",
+        "if True:",
+        "test_limits.py::test_a_partition_is_looked_at_only_once_half_of_its_span_is_used_up",
+    ),
     # -- committer -----------------------------------------------------------------------------------------------
     engine(
         "committer",
@@ -690,6 +704,13 @@ MUTANTS: Final = (
         "                result = await handler(message)\n",
         "                await checkpoint()\n                result = await handler(message)\n",
         "test_hot_path.py::test_nothing_dear_is_made_for_a_message",
+    ),
+    engine(
+        "hot path",
+        "admission",
+        "                entries.append((ledger, messages, first))\n",
+        "                self._take_in([(ledger, messages, first)])\n",
+        "test_hot_path.py::test_a_fetch_wakes_one_worker",
     ),
     # -- fair intake ---------------------------------------------------------------------------------------------
     engine(
@@ -1052,6 +1073,69 @@ MUTANTS: Final = (
         "",
         "test_cut_off.py::test_a_slow_handler_that_deploys_cut_off_is_never_a_suspect",
     ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "            self._engine.stops.add(REASON)\n",
+        "",
+        "test_line.py::test_while_a_suspect_runs_nothing_is_fetched_and_health_says_why",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "not in ledger.lanes:",
+        "not in ():",
+        "test_line.py::test_what_waits_behind_a_suspect_that_has_failed_runs_alone_too",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "            for message in line:\n                if self._key",
+        "            for message in list(line)[:1]:\n                if self._key",
+        "test_line.py::test_beyond_the_range_only_what_waits_for_its_key_waits",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        'more of its partition waits here."""\n        ledger.suspicious = False\n',
+        'more of its partition waits here."""\n',
+        "test_line.py::test_a_partition_whose_range_is_through_is_suspicious_no_more",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "ledger.head and ",
+        "",
+        "test_line.py::test_a_fetch_that_brings_nothing_before_anything_came_ends_no_suspicion",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        " and not ledger.open_count():",
+        ":",
+        "test_line.py::test_a_fetch_that_brings_nothing_while_a_suspect_is_parked_ends_no_suspicion",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "                ledger.solo = None  # it has survived\n",
+        "                pass\n",
+        "test_line.py::test_a_suspect_that_has_survived_is_named_no_more",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "        ledger.trying = None\n",
+        "",
+        "test_line.py::test_a_suspect_that_has_survived_is_named_no_more",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
+        "            self._hold(True)\n            await self._settle_down()\n",
+        "            self._hold(True)\n",
+        "test_line.py::test_nobody_is_named_while_others_are_at_work",
+    ),
     # -- notes ---------------------------------------------------------------------------------------------------
     engine(
         "notes",
@@ -1087,6 +1171,13 @@ MUTANTS: Final = (
         "        self._committer.soon()\n",
         "        pass\n",
         "test_notes.py::test_an_assignment_says_so_at_once_while_workers_are_busy",
+    ),
+    engine(
+        "notes",
+        "notes",
+        '    return f"1.{base}.{opened}..."\n',
+        '    return f"1.{base}.{opened}...."\n',
+        "test_notes.py::test_a_note_that_speaks_of_no_message_is_the_same_in_short",
     ),
     # -- hold ----------------------------------------------------------------------------------------------------
     engine(

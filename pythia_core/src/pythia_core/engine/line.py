@@ -48,7 +48,7 @@ class Line:
     def __init__(self, group: TaskGroup, engine: Engine) -> None:
         self._group = group
         self._engine = engine
-        self._lines: dict[NotedLedger, deque[Message[Any]]] = {}
+        self._lines: dict[NotedLedger, deque[Message[Any]]] = {}  # none of them empty
         self._at_work = False  # a task sees to the line
         self._holding = False  # all else is stopped
         self._due = deque[Message[Any]]()  # whose retry has come; the scheduler has them
@@ -118,20 +118,14 @@ class Line:
             await anyio.sleep(LOOK)
 
     def _next(self) -> Message[Any] | None:
-        """Return the first suspect whose key is free; what lies beyond a suspicious range is let go."""
+        """Return the first suspect whose key is free; a line that begins beyond its suspicious range is let go."""
         for ledger, line in list(self._lines.items()):
-            until = self._until(ledger)
-            if not line or line[0].position >= until:
+            if line[0].position >= self._until(ledger):
                 self._let_go(ledger)
                 continue
-            taken = set(ledger.lanes)
             for message in line:
-                if message.position >= until:
-                    break
-                key = self._key(message)
-                if key not in taken:
+                if self._key(message) not in ledger.lanes:
                     return message
-                taken.add(key)
         return None
 
     def _until(self, ledger: NotedLedger) -> int:
@@ -146,10 +140,9 @@ class Line:
         return id(message) if key is None else key
 
     def _let_go(self, ledger: NotedLedger) -> None:
-        """Hand over what is left of a line; of a partition whose range is through nothing waits here any more."""
-        line = self._lines.pop(ledger)
-        ledger.suspicious = not line
-        for message in line:
+        """Hand over what is left of a line; nothing more of its partition waits here."""
+        ledger.suspicious = False
+        for message in self._lines.pop(ledger):
             self._engine.scheduler.admit([(ledger, (message,), message._sequence)])
 
     def _end_suspicion(self) -> None:
