@@ -172,6 +172,24 @@ async def test_a_quorum_queue_counts_and_never_drops(client: Client, members: Me
     assert message.deliveries == 2
 
 
+@pytest.mark.parametrize(("kind", "counts"), [("quorum", [1, 2, 3]), ("classic", [1, 2, 2])])
+async def test_deliveries_are_what_the_server_counts(
+    client: Client, members: Members, queue: str, kind: str, counts: list[int]
+) -> None:
+    """By a quorum queue each, also of what was only prefetched; a classic one tells the first from all others."""
+    for count in counts:
+        member = await members(queue, queue_type=kind)
+        if count == 1:
+            await client.publish(queue, 2)
+        (handed_over,) = await member.receive(1)
+        await eventually(lambda: len(member.subscription._deliveries) == 1, "the other was prefetched")  # noqa: B023
+        assert handed_over.deliveries == count
+        await member.subscription.aclose()
+        await client.wait_for_depth(queue, 2)
+    member = await members(queue, queue_type=kind)
+    assert {message.deliveries for message in await member.receive(2)} == {4 if kind == "quorum" else 2}
+
+
 async def test_bindings_bring_what_an_exchange_gets(client: Client, members: Members, queue: str) -> None:
     """By routing key; and a missing exchange is an error that names it."""
     exchange = await client.channel.declare_exchange(f"{queue}-events", "topic", auto_delete=True)

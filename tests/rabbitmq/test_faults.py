@@ -1,14 +1,16 @@
-"""What a network does: it cuts within a frame, loses an answer, goes silent; and a host that is gone."""
+"""What a network does: it cuts within a frame, loses an answer, goes silent; and a host or a queue that is gone."""
 
 from collections import Counter
 from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from pythia_core import Message, SubscriptionLost, WriteError
-from pythia_rabbitmq import RabbitMQAdmin, RabbitMQProducer
+from pythia_rabbitmq import RabbitMQAdmin, RabbitMQConsumer, RabbitMQProducer
+from pythia_rabbitmq.connection import ask
 from tests.rabbitmq.driving import Client, Members, make_engine, running
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer
@@ -117,3 +119,32 @@ async def test_a_queue_that_is_deleted_under_a_worker_is_consumed_again(
         await eventually(lambda: engine.health().ready, "it was ready again")
         await client.publish(queue, 10)
         await eventually(lambda: len(seen) == 10, "all were seen")
+
+
+async def test_a_quorum_queue_that_its_server_forgot_is_named_and_can_be_made_anew(
+    frail_rabbitmq: RabbitServer, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ 3.10, killed within 3 s of its making: there by name, without a leader; nothing pretends to work."""
+    monkeypatch.setitem(ask.__kwdefaults__ or {}, "seconds", 2.0)
+    seen: set[int] = set()
+
+    async def work(message: Message[Any]) -> None:
+        seen.add(message.body["n"])
+
+    engine = make_engine(frail_rabbitmq.url, queue, work, queue_type="quorum")
+    async with RabbitMQAdmin(url=frail_rabbitmq.url) as admin:
+        await admin.declare_queue(queue, arguments=RabbitMQConsumer(queue).queue_arguments)
+    frail_rabbitmq.kill()
+    await anyio.to_thread.run_sync(frail_rabbitmq.start)
+    async with running(engine):
+        await eventually(
+            lambda: any("no leader" in reason for reason in engine.health().reasons),
+            "it was said",
+            seconds=30,
+        )
+        assert not engine.health().ready
+        await anyio.to_thread.run_sync(frail_rabbitmq.delete_queue, queue)
+        await eventually(lambda: engine.health().ready, "it was ready", seconds=30)
+        async with Client.connected(frail_rabbitmq.url) as client:
+            await client.publish(queue, 10)
+        await eventually(lambda: len(seen) == 10, "all were seen", seconds=30)

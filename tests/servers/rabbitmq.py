@@ -170,6 +170,13 @@ class RabbitServer(Server):
         )
         return None if found == "none" else int(found)
 
+    def delete_queue(self, queue: str) -> None:
+        """Delete a queue as `rabbitmqctl delete_queue` does, which need not have a leader."""
+        self.erl(
+            f'{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), '
+            'rabbit_amqqueue:delete(Queue, false, false, <<"test">>)'
+        )
+
     def add_vhost(self, name: str) -> str:
         """Make a virtual host for a test that needs queues of certain names, and return its URL."""
         everything = ", ".join(['<<".*">>'] * 3)

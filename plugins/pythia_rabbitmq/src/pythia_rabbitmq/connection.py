@@ -47,6 +47,10 @@ class ConnectionLost(PythiaError):
     """The connection is gone, could not be made, or nobody answered in time."""
 
 
+class NoAnswer(ConnectionLost):
+    """The connection is there, and the server did not answer in time."""
+
+
 class Mismatch(PythiaError):
     """It is there already, with other settings than those that were asked for."""
 
@@ -177,7 +181,8 @@ async def ask(question: Callable[[], Awaitable[Any]], what: str, *, seconds: flo
     Raises:
         NotThere: if what it is about is not there.
         Mismatch: if it is there, and otherwise than it was asked for.
-        ConnectionLost: if it is refused or not heard.
+        NoAnswer: if nobody answers.
+        ConnectionLost: if it is refused or the connection is gone.
     """
     try:
         with anyio.fail_after(seconds):
@@ -186,6 +191,8 @@ async def ask(question: Callable[[], Awaitable[Any]], what: str, *, seconds: flo
         raise NotThere(f"{what}: {describe(error)}") from None
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         raise Mismatch(f"{what}: {describe(error)}") from None
+    except TimeoutError as error:
+        raise NoAnswer(f"{what}: {describe(error)}") from None
     except (
         Exception
     ) as error:  # when a connection ends aiormq raises whatever ended it, also a bare Exception

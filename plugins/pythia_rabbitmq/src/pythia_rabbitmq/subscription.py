@@ -33,7 +33,17 @@ from pythia_core import (
     Subscription,
     SubscriptionLost,
 )
-from pythia_rabbitmq.connection import ConnectionLost, Line, Mismatch, NotThere, ask, connect, describe, log
+from pythia_rabbitmq.connection import (
+    ConnectionLost,
+    Line,
+    Mismatch,
+    NoAnswer,
+    NotThere,
+    ask,
+    connect,
+    describe,
+    log,
+)
 from pythia_rabbitmq.deliveries import Deliveries
 from pythia_rabbitmq.queues import bind, declare, must_be_there
 
@@ -44,6 +54,11 @@ PARTITION: Final = 0  # a queue has no partitions
 FRAMES_AT_ONCE: Final = 1000  # acknowledgements in one write
 STOPPED_WAIT: Final = 0.05  # seconds
 FULL_WAIT: Final = 0.01  # seconds
+
+NO_LEADER: Final = (
+    "so says a quorum queue that has no leader: most of its servers are down, or it was killed with its server within "
+    "seconds of being made, and has to be deleted, to be made anew"
+)
 
 _assignments = itertools.count(1)
 
@@ -113,15 +128,18 @@ class RabbitMQSubscription(Subscription):
         self._deliveries = Deliveries(channel, self._wake)
         what = f"consuming {source.queue} of RabbitMQ at {line.host}"
         await ask(lambda: channel.basic_qos(prefetch_count=source.window), what)
-        await ask(
-            lambda: channel.basic_consume(
-                source.queue,
-                _unused,
-                consumer_tag=self._consumer,
-                arguments=source.consumer_arguments,
-            ),
-            what,
-        )
+        try:
+            await ask(
+                lambda: channel.basic_consume(
+                    source.queue,
+                    _unused,
+                    consumer_tag=self._consumer,
+                    arguments=source.consumer_arguments,
+                ),
+                what,
+            )
+        except NoAnswer as error:
+            raise ConnectionLost(f"{error}; {NO_LEADER}") from None
 
     def _wake(self) -> None:
         self._came.set()
