@@ -133,6 +133,13 @@ def scaling(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def tutorial(session: nox.Session) -> None:
+    """Do every step of docs/tutorial.md, commands included, on a real Redis: half a minute."""
+    install(session, "tests")
+    session.run("pytest", "tests/long_tutorial.py", *session.posargs)
+
+
+@nox.session(default=False)
 def mutants(session: nox.Session) -> None:
     """Take out the lines that keep guarantees, one at a time, and see a test fail; `-- WORD` chooses some."""
     install(session, "tests")

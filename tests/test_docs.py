@@ -1,10 +1,14 @@
 """The documentation: its code runs, its references are the code's, its links lead somewhere."""
 
+import inspect
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import anyio
 import click
 import pytest
 
@@ -25,20 +29,39 @@ def ids(path: Path) -> str:
     return str(path.relative_to(DOCS))
 
 
-def fenced(page: Path, language: str) -> list[str]:
-    """Return the blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+def fenced(page: Path) -> list[tuple[str, str]]:
+    """Return the Python of a page, each block at its line, with the name of the file that it is, or none."""
+    text = page.read_text()
+    blocks = re.finditer(r"^```python(?: (\S+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(block[1] or "", "\n" * text.count("\n", 0, block.start(2)) + block[2]) for block in blocks]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if fenced(page, "python")], ids=ids)
-def test_the_code_runs(page: Path) -> None:
-    """The blocks of a page one after the other; each worker they define is one that can be run."""
-    names: dict[str, Any] = {"__name__": "page"}
-    for block in fenced(page, "python"):
-        exec(compile(block, str(page), "exec"), names)  # noqa: S102 - it is ours, and to be run
-    workers = [value for value in names.values() if isinstance(value, type) and issubclass(value, Worker)]
-    made = [Runtime(kind(), environ={}, registry=Registry()) for kind in workers if kind is not Worker]
-    assert made
+@pytest.mark.parametrize("page", [page for page in PAGES if fenced(page)], ids=ids)
+def test_the_code_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page one after the other: each worker is one that can be run, and each test passes.
+
+    A block that is a file is a module of its own, which later ones can import.
+    """
+    module = ModuleType("page")
+    for file, block in fenced(page):
+        if file:
+            module = ModuleType(file.removesuffix(".py"))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(block, str(page), "exec"), vars(module))  # noqa: S102 - it is ours, and to be run
+        run_what_it_has(vars(module))
+
+
+def run_what_it_has(names: dict[str, Any]) -> None:
+    """Make each worker that was not made before, and run each test that was not run before."""
+    for name, value in list(names.items()):
+        if isinstance(value, type) and issubclass(value, Worker) and value is not Worker:
+            Runtime(value(), environ={}, registry=Registry())
+        if name.startswith("test_"):
+            del names[name]
+            if inspect.iscoroutinefunction(value):
+                anyio.run(value)
+            else:
+                value()
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -97,7 +120,7 @@ LINES = [
 )
 def test_commands_that_are_shown_can_be_typed(page: Path, line: str) -> None:
     """Their options exist and their arguments fit; what files they name is another matter."""
-    _, name, *arguments = shlex.split(line.partition("  #")[0].rstrip(" \\"))
+    _, name, *arguments = shlex.split(line.partition("  #")[0].partition(" <<")[0].rstrip(" \\"))
     command = commands(main).get(f"pythia {name}")
     if command is None:
         pytest.skip("a plugin's command")

@@ -1,5 +1,5 @@
 """What a worker is configured by."""
 
-from pythia_core import UNSET, Limits, RetryPolicy, Secret, WorkerConfig
+from pythia_core import UNSET, BrakePolicy, Limits, RetryPolicy, Secret, WorkerConfig
 
-__all__ = ["UNSET", "Limits", "RetryPolicy", "Secret", "WorkerConfig"]
+__all__ = ["UNSET", "BrakePolicy", "Limits", "RetryPolicy", "Secret", "WorkerConfig"]
