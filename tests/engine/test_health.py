@@ -144,6 +144,8 @@ def test_a_message_that_is_stuck_is_named(state: str) -> None:
                 await trio.sleep(20)
                 (stuck,) = bench.engine.health().stuck
                 assert stuck.state == state
+                why = {"parked": "Retry: retry requested", "held": "Reject: rejected"}
+                assert stuck.why == why.get(state, "") and str(stuck).endswith(stuck.why)
                 assert "0:" in stuck.message and "Message" in stuck.message
                 assert 65 <= stuck.seconds <= 71
                 assert bench.engine.health().ready is (state != "held")

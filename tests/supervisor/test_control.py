@@ -176,6 +176,8 @@ def test_a_fleet_is_watched_scaled_and_paused(short: Path, tmp_path: Path) -> No
         fleet = shown(running)
         assert (fleet["target"], fleet["ready"], fleet["paused"], fleet["pinned"]) == (2, 2, True, True)
         assert len(running.events("begin")) == 1
+        (queue,) = fleet["queues"]  # asked for since somebody looks
+        assert (queue["worker"], queue["waiting"] is None) == ("jobs", False)
         assert said("resume") == "goes on\n"
         running.wait_for("begin", 2)
         running.open_gate()

@@ -8,6 +8,7 @@ import signal
 import struct
 import termios
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pythia_core.supervisor.figures import Figures, Row, Totals
 from pythia_core.supervisor.panel import render
 from pythia_core.supervisor.shell import Supervisor
-from pythia_core.supervisor.views import LogLines, Overview, choose_view, count, summary
+from pythia_core.supervisor.views import LogLines, Overview, Queue, choose_view, count, summary
 from pythia_core.supervisor.wire import Options
 from tests.supervisor.running import run_on_terminal
 
@@ -26,7 +27,14 @@ SOME = Totals(done=1_234_567, in_flight=4096, retried=12, dead_lettered=3, rate=
 
 def row(number: int, state: str = "ready", reason: str = "") -> Row:
     """Return a child for people to look at."""
-    return Row(number=number, slot=number, pid=70_000 + number, state=state, reason=reason, totals=SOME)
+    return Row(
+        number=number,
+        slot=number,
+        pid=70_000 + number,
+        state=state,
+        reasons=(reason,) if reason else (),
+        totals=SOME,
+    )
 
 
 def overview(*rows: Row, totals: Totals = SOME, stopping: bool = False) -> Overview:
@@ -158,8 +166,56 @@ def test_a_large_fleet_shows_who_needs_a_look() -> None:
     rows = [row(n) for n in range(40)]
     rows[33] = row(33, "waiting", "connection refused")
     lines = render(overview(*rows), 120, 8, colour=False)
-    assert any("connection refused" in line for line in lines)
-    assert "35 more are ready" in lines[-1]
+    assert len(lines) <= 8 and any(line.split()[:2] == ["33", "70033"] for line in lines)
+    assert any("more are ready" in line for line in lines)
+    assert lines[-1] == "33: connection refused"
+
+
+QUEUES = (
+    Queue(
+        worker="payments",
+        destination="orders",
+        waiting=1200,
+        in_flight=34,
+        oldest=187.0,
+        arrivals=10.0,
+        settled=20.0,
+    ),
+    Queue(worker="parcels", destination="parcels", waiting=5, at_least=True, arrivals=2.0, settled=1.0),
+    Queue(worker="letters", destination="letters"),
+)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 10), (80, 12), (80, 24), (200, 50)])
+def test_what_is_left_and_what_holds_up_stand_beside_the_processes(width: int, height: int) -> None:
+    """All fit; what is not known is no zero, and a reason that several have is said once."""
+    why = "intake stopped: the brake is engaged, since 60 of the last 100 messages failed"
+    rows = [row(0, reason=why), row(1, reason=why), row(2, "waiting", "connection refused")]
+    lines = render(attrs.evolve(overview(*rows), queues=QUEUES), width, height, colour=False)
+    assert len(lines) <= height and max(map(len, lines)) <= width
+    if height >= 24:
+        payments, parcels, letters = (line.split() for line in lines[2:5])
+        assert payments[-1] == "2m03s"  # 1,234 left, ten a second more go than come
+        assert "5+" in parcels and parcels[-1] == "grows"
+        assert letters[-4:] == ["?"] * 4
+        text = " ".join(line.strip() for line in lines)
+        assert f"0, 1: {why}" in text and "2: connection refused" in text
+        assert text.index("2: connection refused") < text.index("0, 1: ")
+
+
+@pytest.mark.parametrize(
+    ("said", "outlook"),
+    [
+        ({"waiting": 10, "arrivals": 1.0, "settled": 3.0}, 5.0),
+        ({"waiting": 0, "in_flight": 10, "arrivals": 0.0, "settled": 0.0}, "stalled"),
+        ({"waiting": 0, "in_flight": 0, "arrivals": 0.0, "settled": 0.0}, 0.0),
+        ({"waiting": 10, "arrivals": 3.0, "settled": 3.0}, "grows"),
+        ({"waiting": None, "arrivals": 3.0, "settled": 3.0}, "?"),
+    ],
+)
+def test_an_outlook_is_a_time_or_a_word(said: dict[str, Any], outlook: float | str) -> None:
+    """What has been taken and not settled is left as well; where nothing is settled nobody knows when it will be."""
+    assert Queue(worker="w", destination="d", **said).outlook == outlook
 
 
 def test_a_panel_without_colour_has_none() -> None:

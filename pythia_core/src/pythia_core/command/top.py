@@ -13,9 +13,11 @@ import click
 from pythia_core.command.fleets import ask, find, fleet_option
 from pythia_core.command.output import json_option, print_json
 from pythia_core.supervisor.figures import Row, Totals
-from pythia_core.supervisor.views import Overview, summary
+from pythia_core.supervisor.views import Overview, Queue, summary
 
 __all__ = ["command"]
+
+FIRST_SECONDS, LOOK = 4.0, 0.2
 
 
 @click.command()
@@ -30,10 +32,14 @@ __all__ = ["command"]
 @json_option
 @fleet_option
 def command(every: float, once: bool, as_json: bool, fleet: str | None) -> None:
-    """Watch a running fleet: its processes, what they do, and what holds them up. Ctrl-C ends it, not the fleet."""
+    """Watch a running fleet: what is left, what its processes do, and what holds them up.
+
+    Of each worker: how many messages wait, how old the oldest is, how many come and go, and when nothing is left if that
+    goes on. Below the processes stands what holds them up, and which message. Ctrl-C ends the view, not the fleet.
+    """
     path = find(fleet)
     if as_json:
-        print_json(ask(path, {"do": "show"}))
+        print_json(_once(path))
     elif once or not sys.stdout.isatty():
         for line in _lines(path, os.environ.get("COLUMNS")):
             click.echo(line)
@@ -45,7 +51,17 @@ def _lines(path: Path, columns: str | None = None, most: int = 1_000) -> list[st
     from pythia_core.supervisor.panel import render
 
     width = int(columns) if columns and columns.isdecimal() else 120
-    return render(overview(ask(path, {"do": "show"})), width, most, colour=False)
+    return render(overview(_once(path)), width, most, colour=False)
+
+
+def _once(path: Path) -> dict[str, Any]:
+    """Return what a fleet shows; the first look has it ask what is left, which takes a moment."""
+    shown = ask(path, {"do": "show"})
+    until = time.monotonic() + FIRST_SECONDS
+    while shown["ready"] and not shown["queues"] and time.monotonic() < until:
+        time.sleep(LOOK)
+        shown = ask(path, {"do": "show"})
+    return shown
 
 
 def _watch(path: Path, every: float) -> None:
@@ -71,5 +87,9 @@ def _watch(path: Path, every: float) -> None:
 
 def overview(shown: dict[str, Any]) -> Overview:
     """Return what a fleet has shown, as its own view has it."""
-    rows = tuple(Row(**{**row, "totals": Totals(**row["totals"])}) for row in shown["rows"])
-    return Overview(**{**shown, "rows": rows, "totals": Totals(**shown["totals"])})
+    rows = tuple(
+        Row(**{**row, "totals": Totals(**row["totals"]), "reasons": tuple(row["reasons"])})
+        for row in shown["rows"]
+    )
+    queues = tuple(Queue(**queue) for queue in shown["queues"])
+    return Overview(**{**shown, "rows": rows, "queues": queues, "totals": Totals(**shown["totals"])})

@@ -37,14 +37,17 @@ class Stuck:
         state: ``running``; ``cancelled``, if its handler was and goes on all the same; ``parked``; ``publishing``;
             ``held``, if it can be neither done nor dead-lettered.
         seconds: for how long.
+        why: the error after which it waits, or nothing.
     """
 
     message: str
     state: State
     seconds: float
+    why: str = ""
 
     def __str__(self) -> str:
-        return f"{self.message} {WORDS[self.state]} for {self.seconds:.0f} s"
+        why = f", after {self.why}" if self.why else ""
+        return f"{self.message} {WORDS[self.state]} for {self.seconds:.0f} s{why}"
 
 
 @attrs.frozen

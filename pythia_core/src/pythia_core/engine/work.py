@@ -13,11 +13,12 @@ from typing import Any
 from pythia_core.clock import Clock
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.settlement import Assignment
+from pythia_core.engine.dead_letters import printable
 from pythia_core.engine.disposition import Disposition
 from pythia_core.engine.health import State, Stuck
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.line import Line
-from pythia_core.engine.outcomes import Revoked
+from pythia_core.engine.outcomes import Failure, Revoked
 from pythia_core.engine.parking import Parking
 from pythia_core.engine.pool import Pool, Slot
 from pythia_core.engine.publisher import Publisher
@@ -26,6 +27,7 @@ from pythia_core.engine.token_ledger import TokenLedger
 
 STUCK = 60.0  # seconds after which a message is worth naming
 MOST_STUCK = 10
+LONGEST_WHY = 120  # characters of an error
 
 
 class Work:
@@ -135,7 +137,7 @@ class Work:
         now = self._clock()
         named = [entry for entry in self._since() if now - entry[0] >= STUCK or entry[1] == "cancelled"]
         worst = heapq.nsmallest(MOST_STUCK, named, key=itemgetter(0))
-        return [Stuck(repr(message), state, now - since) for since, state, message in worst]
+        return [Stuck(repr(message), state, now - since, _why(message)) for since, state, message in worst]
 
     def _since(self) -> Iterator[tuple[float, State, Message[Any]]]:
         """Yield since when every message is at what."""
@@ -164,3 +166,12 @@ class Work:
             self._scheduler.strike(message, tomb)
         for message in self._publisher.drop(struck):
             self._scheduler.orphan_ended(message)
+
+
+def _why(message: Message[Any]) -> str:
+    """Return the message's last error in short, if it has failed."""
+    failure: Failure | None = getattr(message, "_failure", None)
+    if failure is None:
+        return ""
+    text = f"{type(failure.error).__name__}: {failure.error}".removesuffix(": ")
+    return printable(text if len(text) <= LONGEST_WHY else f"{text[:LONGEST_WHY]}...")

@@ -35,13 +35,20 @@ class Totals:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """A living child for people to look at; ``busy`` is the used share of its slots, 0 to 1."""
+    """A living child for people to look at.
+
+    Args:
+        number, slot, pid, state: which it is, and what it does.
+        reasons: what holds it up, and which messages, one short sentence each.
+        totals: what it has done.
+        busy: the used share of its slots, 0 to 1.
+    """
 
     number: int
     slot: int
     pid: int
     state: str
-    reason: str
+    reasons: tuple[str, ...]
     totals: Totals
     busy: float = 0.0
 

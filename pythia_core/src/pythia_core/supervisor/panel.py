@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from typing import IO
+from collections.abc import Callable, Collection, Mapping
+from typing import IO, Literal
 
 import attrs
 from rich.console import Console
@@ -18,12 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pythia_core.supervisor.figures import Row, Totals
-from pythia_core.supervisor.views import SMALLEST, Overview, count, restarts, summary
+from pythia_core.supervisor.views import SMALLEST, Overview, Queue, count, restarts, summary
 
 __all__ = ["Panel", "render"]
 
 SAVE, RESTORE = "\x1b7", "\x1b8"
 MIB = 1 << 20
+ROOMY = 20  # lines, from which on there is room for empty ones
 STATES = {"ready": "green", "draining": "yellow", "waiting": "yellow", "starting": "cyan", "silent": "red"}
 COLUMNS = {
     "process": 0,
@@ -36,6 +38,16 @@ COLUMNS = {
     "retried": 80,
     "dead letters": 0,
     "memory": 90,
+}
+QUEUE_COLUMNS = {
+    "worker": 0,
+    "reads": 90,
+    "waiting": 0,
+    "unsettled": 0,
+    "oldest": 0,
+    "in": 70,
+    "out": 70,
+    "empty in": 0,
 }
 """Each column with the least width of a terminal that has room for it."""
 
@@ -109,7 +121,10 @@ class Panel:
 
 
 def render(overview: Overview, width: int, most: int, *, colour: bool) -> list[str]:
-    """Return the panel's lines, at most so many; a large fleet is its sum and the processes that need a look."""
+    """Return the panel's lines, at most so many: what is left, the processes, and what holds them up.
+
+    A large fleet is its sum and the processes that need a look.
+    """
     out = io.StringIO()
     console = Console(
         file=out,
@@ -121,7 +136,16 @@ def render(overview: Overview, width: int, most: int, *, colour: bool) -> list[s
         legacy_windows=False,
     )
     console.rule(_title(overview, width), style="dim", align="left")
-    console.print(_table(overview, most - 3, width))
+    room = most - 4  # beside the title: the processes' header, one of them, and the sum
+    gap = ["\n"] if most >= ROOMY else []
+    if queues := overview.queues[: max(0, room - 1)]:
+        console.print(_queues(queues, width), *gap, sep="", end="")
+        room -= len(queues) + 1 + len(gap)
+    held = [line for text in _held(overview) for line in text.wrap(console, width)]
+    held = held[: max(0, (room - len(gap)) // 2)]
+    console.print(_table(overview, max(0, room + 1 - len(gap) - len(held)), width), *gap, sep="", end="")
+    for line in held:
+        console.print(line)
     return out.getvalue().rstrip("\n").split("\n")
 
 
@@ -138,28 +162,61 @@ def _title(overview: Overview, width: int) -> Text:
     return Text(name, "bold").append_text(rest)
 
 
+def _queues(queues: tuple[Queue, ...], width: int) -> Table:
+    table = _columns(QUEUE_COLUMNS, width, left=("worker", "reads"))
+    for queue in queues:
+        known = {
+            "worker": queue.worker,
+            "reads": queue.destination,
+            "waiting": _known(queue.waiting, count) + ("+" if queue.at_least else ""),
+            "unsettled": _known(queue.in_flight, count),
+            "oldest": _known(queue.oldest, _duration),
+            "in": _known(queue.arrivals, _per_second),
+            "out": _known(queue.settled, _per_second),
+            "empty in": queue.outlook if isinstance(queue.outlook, str) else _duration(queue.outlook),
+        }
+        table.add_row(*(known[name] for name, least in QUEUE_COLUMNS.items() if width >= least), "")
+    return table
+
+
 def _table(overview: Overview, most: int, width: int) -> Table:
+    table = _columns(COLUMNS, width, left=("process", "pid", "state"))
     shown = [name for name, least in COLUMNS.items() if width >= least]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False, expand=True)
-    for name in shown:
-        left = name in ("process", "pid", "state")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True, min_width=len(name))
-    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1, min_width=1)
-    rows = sorted(overview.rows, key=lambda row: (row.state == "ready", row.slot))[: max(0, most)]
+    rows = sorted(overview.rows, key=lambda row: (row.state == "ready", not row.reasons, row.slot))[:most]
     for row in sorted(rows, key=lambda row: row.slot):
         cells = {"process": str(row.number), "pid": str(row.pid), **_figures(row.totals)}
         cells["busy"] = f"{row.busy:.0%}"
         cells["state"] = Text(row.state, style=STATES.get(row.state, ""))
-        table.add_row(*(cells[name] for name in shown), _reason(row))
+        table.add_row(*(cells[name] for name in shown), "")
     if len(overview.rows) != 1:
         sums: dict[str, str | Text] = {"process": "all", **_figures(overview.totals)}
         table.add_row(*(sums.get(name, "") for name in shown), _hidden(overview, len(rows)), style="bold")
     return table
 
 
-def _reason(row: Row) -> Text:
-    """Return what holds a process up; of one that is ready it is good to know, and nothing to worry about."""
-    return Text(row.reason, style="dim" if row.state == "ready" else "yellow")
+def _columns(columns: Mapping[str, int], width: int, left: Collection[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False, expand=True)
+    for name in (name for name, least in columns.items() if width >= least):
+        justify: Literal["left", "right"] = "left" if name in left else "right"
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=len(name))
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1, min_width=1)
+    return table
+
+
+def _held(overview: Overview) -> list[Text]:
+    """Return what holds processes up, each reason once, with the processes that have it; the gravest first."""
+    having: dict[str, list[Row]] = {}
+    for row in overview.rows:
+        for reason in row.reasons:
+            having.setdefault(reason, []).append(row)
+    grave = sorted(having.items(), key=lambda item: all(row.state == "ready" for row in item[1]))
+    return [_line(reason, rows) for reason, rows in grave]
+
+
+def _line(reason: str, rows: list[Row]) -> Text:
+    who = ", ".join(str(row.number) for row in rows[:8]) + (" ..." if len(rows) > 8 else "")
+    style = "dim" if all(row.state == "ready" for row in rows) else "yellow"
+    return Text.assemble((f"{who}: ", "bold"), (reason, style))
 
 
 def _hidden(overview: Overview, shown: int) -> str:
@@ -167,9 +224,17 @@ def _hidden(overview: Overview, shown: int) -> str:
     return f"{hidden} more are ready" if hidden else ""
 
 
+def _known(value: float | None, show: Callable[[float], str]) -> str:
+    return "?" if value is None else show(value)
+
+
+def _per_second(rate: float) -> str:
+    return f"{count(rate)}/s"
+
+
 def _figures(totals: Totals) -> dict[str, str | Text]:
     return {
-        "rate": f"{count(totals.rate)}/s",
+        "rate": _per_second(totals.rate),
         "in flight": count(totals.in_flight),
         "done": count(totals.done),
         "retried": count(totals.retried),

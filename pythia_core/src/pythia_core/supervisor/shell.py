@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 
 from pythia_core.by_worker import ByWorker
-from pythia_core.contracts import Snapshot
+from pythia_core.contracts import QueueObservation, Snapshot
 from pythia_core.errors import PythiaError
 from pythia_core.monitoring import Monitoring
 from pythia_core.supervisor import trap
@@ -51,7 +51,7 @@ from pythia_core.supervisor.machine import Machine
 from pythia_core.supervisor.reload import Sources
 from pythia_core.supervisor.scaling import Scaler
 from pythia_core.supervisor.spare import Spare
-from pythia_core.supervisor.views import LogLines, Overview, View
+from pythia_core.supervisor.views import LogLines, Overview, Queue, View
 from pythia_core.supervisor.watch import Watch, describe_fleet
 from pythia_core.supervisor.wire import Mailbox, Options
 
@@ -68,6 +68,7 @@ WISHES: dict[int, Wish] = {
     signal.SIGTTOU: "fewer",
 }
 TICK_SECONDS = 1.0
+WATCHED_SECONDS = 10.0  # after an operator has asked for a look: one child asks the broker what is left
 RELOAD_SECONDS = 0.5  # between two looks at the files
 MOST = 1_000  # processes that an operator may ask for
 NOT_STARTED = 71  # EX_OSERR: the machine cannot start another process now
@@ -110,6 +111,7 @@ class Supervisor:
     _spare: Spare | None = attrs.field(default=None, init=False)  # asks workers for their opinion
     _observer: int | None = attrs.field(default=None, init=False)  # the child that asks what is left
     _look_at: float = attrs.field(default=0.0, init=False)
+    _watched_until: float = attrs.field(default=0.0, init=False)  # until then an operator watches
     _reload_at: float = attrs.field(default=0.0, init=False)
     _began: float = attrs.field(factory=time.monotonic, init=False)
     _exit_code: int | None = attrs.field(default=None, init=False)
@@ -293,7 +295,7 @@ class Supervisor:
     def _look(self) -> None:
         """Once a second, if anybody wants to know: take a snapshot, decide by it, and show it."""
         now = time.monotonic()
-        if now < self._look_at or not (self.scaler or self.monitoring):
+        if now < self._look_at or not (self.scaler or self.monitoring or now < self._watched_until):
             return
         self._look_at = now + TICK_SECONDS
         self._choose_observer()
@@ -392,6 +394,7 @@ class Supervisor:
         """Do what an operator says."""
         wish = request["do"]
         if wish == "show":
+            self._watched_until = time.monotonic() + WATCHED_SECONDS
             return attrs.asdict(self.overview())
         if wish == "scale":
             self._feed(_pin(request))
@@ -424,7 +427,7 @@ class Supervisor:
                 slot=child.slot,
                 pid=self._children[child.number].popen.pid,
                 state=child.state,
-                reason="; ".join(child.reasons),
+                reasons=child.reasons,
                 totals=self.figures.of(child.number, now),
                 busy=child.busy,
             )
@@ -435,6 +438,7 @@ class Supervisor:
             target=machine.target,
             ready=sum(child.ready for child in machine.children.values()),
             rows=tuple(sorted(rows, key=lambda row: row.slot)),
+            queues=tuple(_queue(name, known) for name, known in self._watch.queues(now).items()),
             totals=self.figures.all(now),
             restarts=machine.restarts,
             stopping=machine.stopping,
@@ -443,6 +447,20 @@ class Supervisor:
             uptime=now - self._began,
             title=self.options.target,
         )
+
+
+def _queue(worker: str, known: QueueObservation) -> Queue:
+    """Return what is known of a queue, for people to look at."""
+    return Queue(
+        worker=worker,
+        destination=known.destination,
+        waiting=known.backlog,
+        in_flight=known.in_flight,
+        at_least=known.at_least,
+        oldest=known.oldest_age_s,
+        arrivals=known.arrival_rate,
+        settled=known.ack_rate,
+    )
 
 
 def _pin(request: dict[str, Any]) -> Pin:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 
 import attrs
 
 from pythia_core.supervisor.figures import Row, Totals
 
-__all__ = ["SMALLEST", "LogLines", "Overview", "View", "choose_view", "count", "restarts", "summary"]
+__all__ = ["SMALLEST", "LogLines", "Overview", "Queue", "View", "choose_view", "count", "restarts", "summary"]
 
 log = logging.getLogger("pythia.supervisor")
 
@@ -21,12 +21,47 @@ SMALLEST = 10  # rows of a terminal that has room for a panel
 
 
 @attrs.frozen(kw_only=True)
+class Queue:
+    """What is left where one worker reads; None is what is not known.
+
+    Args:
+        worker: its name.
+        destination: where it reads.
+        waiting, in_flight: messages not delivered, and delivered but not settled.
+        at_least: True if ``waiting`` is only a lower bound.
+        oldest: age of the oldest unsettled message in seconds.
+        arrivals, settled: messages a second, over the last 15 s.
+    """
+
+    worker: str
+    destination: str
+    waiting: int | None = None
+    in_flight: int | None = None
+    at_least: bool = False
+    oldest: float | None = None
+    arrivals: float | None = None
+    settled: float | None = None
+
+    @property
+    def outlook(self) -> float | Literal["?", "stalled", "grows"]:
+        """Seconds until nothing is left if all goes on as it does, or in a word why that will never be."""
+        if self.waiting is None or self.arrivals is None or self.settled is None:
+            return "?"
+        left = self.waiting + (self.in_flight or 0)
+        if left and not self.settled:
+            return "stalled"
+        gain = self.settled - self.arrivals
+        return 0.0 if not left else left / gain if gain > 0 else "grows"
+
+
+@attrs.frozen(kw_only=True)
 class Overview:
     """A fleet at one moment.
 
     Args:
         target: how many processes there should be; ``ready`` how many consume.
         rows: the living, by slot.
+        queues: what is left, by worker; empty until somebody has asked for it.
         totals: of all, the dead included.
         restarts: how many had to be replaced.
         stopping: True from the first signal on.
@@ -39,6 +74,7 @@ class Overview:
     target: int
     ready: int
     rows: tuple[Row, ...]
+    queues: tuple[Queue, ...] = ()
     totals: Totals
     restarts: int
     stopping: bool

@@ -183,6 +183,10 @@ class Watch:
             errors=tuple(name for name, queue in self._queues.items() if now - queue.at > STALE),
         )
 
+    def queues(self, now: float) -> dict[str, QueueObservation]:
+        """Return what is known of each worker's queue, by the worker's name."""
+        return {name: self._queue(queue, now) for name, queue in self._queues.items()}
+
     def _worker(self, child: Child, now: float) -> WorkerObservation:
         state: State = "draining" if child.leaving else "ready" if child.ready else "starting"
         process = self._processes.get(child.number)
