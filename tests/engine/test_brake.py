@@ -138,7 +138,7 @@ def test_probes_back_off_and_a_success_is_followed_at_once(monkeypatch: pytest.M
             assert len(bench.settled) == 200 and bench.dead == []
 
     monkeypatch.setattr(random, "random", lambda: 1.0)
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("error", [Reject(), Skip(), UnicodeDecodeError("utf-8", b"", 0, 1, "bad")])
@@ -257,7 +257,7 @@ def test_what_fails_for_ever_does_not_keep_it_engaged() -> None:
             assert not engaged(bench)
             assert [letter.value for letter in bench.dead] == [b"bad"] * 60
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("ack", ["individual", "cumulative"])
@@ -365,4 +365,4 @@ def test_an_outage_longer_than_a_hold_gives_up_nothing() -> None:
             await trio.sleep(20)
             assert bench.dead == [] and len(bench.settled) == 60
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

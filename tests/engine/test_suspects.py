@@ -5,12 +5,15 @@ A process that dies is an engine that is cancelled: nothing more is settled, and
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import pytest
+import trio
+import trio.testing
 
 from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
 from pythia_core.contracts import SUSPECT_AFTER, Assignment, Capabilities, Chunk, Message
@@ -19,7 +22,7 @@ from pythia_core.engine.ledger import DONE
 from pythia_core.engine.noted_ledger import NotedLedger
 from pythia_core.engine.notes import Note, read, write
 from pythia_core.errors import Retry
-from pythia_core.settings import RetryPolicy, Settings
+from pythia_core.settings import BrakePolicy, RetryPolicy, Settings
 from tests.engine.bench import Seen, make, running
 from tests.engine.scripted import Scripted
 from tests.waiting import eventually
@@ -627,3 +630,90 @@ def test_a_note_names_a_suspect_until_it_is_done(done: Sequence[int], named: obj
     assert settlement is not None
     note = read(settlement.note, settlement.through)
     assert (None if note is None else note.solo) == named
+
+
+# -- beside the brake ------------------------------------------------------------------------------------------------
+
+
+class Outage(World):
+    """A process in virtual time with suspects, and a handler that fails while ``down``; what is called bad always fails."""
+
+    def __init__(self, *suspects: bytes, ack: Any) -> None:
+        super().__init__()
+        self.broker = MemoryBroker(clock=trio.current_time)
+        self.suspects, self.down = suspects, True
+        self.options = {"ack": ack, "notes": ack == "cumulative", "brake": BrakePolicy(window=8)}
+        self.options["retry"] = RetryPolicy(attempts=3, base=3.0, cap=3.0)
+        self.bench: Any = None
+        self.wrong: list[bytes] = []
+
+    async def handle(self, message: Any) -> None:
+        """Fail or not, in no time."""
+        self.now.add(message.raw)
+        if message.raw in self.suspects and not self.runs_alone(message):
+            self.wrong.append(message.raw)
+        await trio.sleep(0.01)
+        self.now.discard(message.raw)
+        if self.down or message.raw.startswith(b"bad"):
+            raise ConnectionError
+
+    def runs_alone(self, message: Message[Any]) -> bool:
+        """Tell whether it has nothing beside it, and the broker knows that it runs, and of nothing else."""
+        note = read(self.broker.note("orders"), self.broker.committed("orders"))
+        named = note is not None and note.solo is not None and note.solo[0] == message.position
+        counted = named if self.options["notes"] else self.bench.engine.stats.in_flight == 1
+        return counted and self.now == {message.raw}
+
+    def run(self, then: Any) -> None:
+        """Make the suspects what they are, run an engine, and do something meanwhile."""
+
+        async def main() -> None:
+            for body in self.suspects:
+                self.broker.publish("orders", body)
+            await (die if self.options["notes"] else deliver_often)(self.broker, SUSPECT_AFTER)
+            async with running(self.handle, broker=self.broker, **self.options) as bench:
+                self.bench = bench
+                await then(bench)
+
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert self.wrong == []
+
+
+@pytest.mark.parametrize("ack", ["individual", "cumulative"])
+def test_suspects_that_fail_do_not_keep_the_brake_engaged(ack: Any) -> None:
+    """K6, U5, V6: they wait while others probe, and are dead letters for their own attempts when it is released."""
+    world = Outage(b"bad 1", b"bad 2", b"bad 3", ack=ack)
+
+    async def then(bench: Any) -> None:
+        bench.send(*[b"good %d" % n for n in range(30)])
+        await trio.sleep(30)
+        assert bench.engine.brake.engaged and bench.dead == []
+        world.down = False
+        bench.send(*[b"good"] * 40)
+        await trio.sleep(60)
+        assert len(bench.settled) == 73
+        assert not bench.engine.brake.engaged
+        assert {letter.value for letter in bench.dead} == set(world.suspects)
+        assert bench.engine.health().reasons == ()
+
+    world.run(then)
+
+
+@pytest.mark.parametrize("ack", ["individual", "cumulative"])
+def test_with_nothing_but_suspects_the_brake_is_released(ack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K6, U5, V6: each probes in its turn, alone; one that fails for ever does not take the turn of the others."""
+    monkeypatch.setattr(
+        random, "random", lambda: 1.0
+    )  # so that the one that failed is due again when one may probe
+    world = Outage(b"bad", *[b"good %d" % n for n in range(20)], ack=ack)
+
+    async def then(bench: Any) -> None:
+        await trio.sleep(30)
+        assert bench.engine.brake.engaged and bench.dead == []
+        world.down = False
+        await trio.sleep(90)
+        assert len(bench.settled) == 21
+        assert [letter.value for letter in bench.dead] == [b"bad"]
+        assert bench.engine.health().reasons == ()
+
+    world.run(then)

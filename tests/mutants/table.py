@@ -935,9 +935,23 @@ MUTANTS: Final = (
     engine(
         "brake",
         "brake",
-        "next(never_failed, None if anew else next(iter(ready), None))",
-        "next(iter(ready), None)",
+        'if hasattr(message, "_failure") == failed and',
+        "if",
         "test_brake.py::test_what_fails_for_ever_does_not_keep_it_engaged",
+    ),
+    engine(
+        "brake",
+        "brake",
+        " and not self._suspect(message)",
+        "",
+        "test_suspects.py::test_suspects_that_fail_do_not_keep_the_brake_engaged",
+    ),
+    engine(
+        "brake",
+        "brake",
+        "        self._released()\n",
+        "",
+        "test_suspects.py::test_suspects_that_fail_do_not_keep_the_brake_engaged",
     ),
     # -- a message that kills its process ------------------------------------------------------------------------
     engine(
@@ -957,7 +971,7 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "suspects",
-        "            self._engine.pool.pause()\n",
+        "        self._engine.pool.pause()\n",
         "",
         "test_suspects.py::test_the_retry_of_a_suspect_runs_alone_too",
     ),
@@ -1013,14 +1027,14 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "suspects",
-        "                self._waited[message.id] = message._failure, due\n",
+        "                self._waited[message.id] = failure, due\n",
         "                pass\n",
         "test_suspects.py::test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another",
     ),
     engine(
         "a message that kills its process",
         "suspects",
-        "        if self._give_back_others(session, message) and not await self._cleared(session):\n            return\n",
+        "        if self._give_back_others(session, message) and not await self._cleared(session):\n            return False\n",
         "",
         "test_suspects.py::test_a_suspect_that_waits_for_its_retry_is_not_counted_with_a_killer",
     ),

@@ -11,6 +11,9 @@ Invariants:
 - K5. It never waits for nothing, nor probes with the same messages for ever: one that has never failed comes first. If
   none is ready some are let in, and only if none comes within :data:`NEWS` it is the turn of one that has failed before.
   Else as many messages as engage it, which fail for ever and count no attempt, would hold up all that could release it.
+- K6. A suspect (:mod:`~pythia_core.engine.suspects`, :mod:`~pythia_core.engine.line`) is run only if no other message
+  comes that has never failed, by turns with those that have, and alone as ever. For all else has to be given back or to
+  wait while one runs: two that fail, which counts for nothing, would else keep all others from ever probing.
 
 Successes cost nothing: how many there were is read off the counters whenever a first attempt fails. A message that
 succeeds after a failure counts as one more of them, so the share is never taken for higher than it is.
@@ -21,7 +24,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import anyio
@@ -40,9 +43,7 @@ log = logging.getLogger("pythia.brake")
 
 LOOK = 0.05  # seconds between looks for a message to probe with
 NEWS = 1.0  # seconds that a message which is let in has to come, or the cap of the backoff if that is less
-LET_IN = (
-    2  # at once: asked for one, a source that counts deliveries prefers a suspect, which is no good probe
-)
+LET_IN = 2  # at once; asked for one, a source that counts deliveries prefers a suspect, and counts it
 
 
 class Brake:
@@ -57,6 +58,9 @@ class Brake:
         stats: counters shared with the rest of the engine.
         published: messages whose handler has returned and whose outputs are on their way.
         clock: monotonic seconds.
+        suspect: tells whether a message may run alone only.
+        run_suspect: runs one suspect; returns False if there is none.
+        released: called when all goes on as ever, before anything does.
     """
 
     def __init__(
@@ -70,6 +74,9 @@ class Brake:
         *,
         published: Collection[object],
         clock: Clock,
+        suspect: Callable[[Message[Any]], bool],
+        run_suspect: Callable[[], Awaitable[bool]],
+        released: Callable[[], object],
     ) -> None:
         self._group = group
         self._policy = policy
@@ -79,6 +86,9 @@ class Brake:
         self._stats = stats
         self._published = published
         self._clock = clock
+        self._suspect = suspect
+        self._run_suspect = run_suspect
+        self._released = released
         self._first_failures = 0
         self._ended_otherwise = 0  # skipped messages, and all that are or will be dead letters
         self._ended: deque[int] = deque(maxlen=int(policy.window * policy.share) + 1)  # see K1
@@ -86,6 +96,7 @@ class Brake:
         self._failures = 0  # of probes in a row
         self._successes = 0  # the same
         self._delay = 0.0  # seconds until the next probe, and of whatever failed meanwhile
+        self._suspects_turn = False  # it was not theirs the last time
         self._hungry = False  # a message may be let in to probe with
         self._probe: Message[Any] | None = None
         self._succeeds = False  # whether the probe has, as far as is known
@@ -146,6 +157,7 @@ class Brake:
         assert self._reason is not None
         log.warning("the brake is released: %d probes in a row succeeded", self._successes)
         reason, self._reason = self._reason, None
+        self._released()
         self._pool().resume()
         self._stops.discard(reason)
 
@@ -153,29 +165,45 @@ class Brake:
         """Probe until the brake is released."""
         while self.engaged:
             await anyio.sleep(self._delay)
-            await self._run(await self._next())
+            if (message := await self._new()) is not None:
+                await self.run_alone(message)
+            else:
+                await self._run_old()
 
-    async def _next(self) -> Message[Any]:
-        """Wait for a message to probe with, and let some in if there is none that has never failed."""
-        patience = self._clock() + min(NEWS, self._policy.cap)
+    async def _new(self) -> Message[Any] | None:
+        """Return a message that has never failed; if there is none, let some in, and return None if none comes."""
+        until = self._clock() + min(NEWS, self._policy.cap)
         self._hungry = True
-        while (message := self._choose(anew=self._clock() < patience)) is None:  # noqa: ASYNC110 - nobody tells
+        while (message := self._ready(failed=False)) is None and self._clock() < until:  # noqa: ASYNC110 - nobody tells
             await anyio.sleep(LOOK)
-        self._hungry = False
         return message
 
-    def _choose(self, *, anew: bool) -> Message[Any] | None:
-        """Return the first ready message that has never failed; without ``anew``, or else one that has."""
-        ready = self._scheduler.ready
-        never_failed = (message for message in ready if getattr(message, "_failure", None) is None)
-        return next(never_failed, None if anew else next(iter(ready), None))
+    async def _run_old(self) -> None:
+        """Probe with a suspect, or with a message that has failed before."""
+        self._suspects_turn = not self._suspects_turn
+        if self._suspects_turn and await self._run_suspect():
+            return
+        if (message := self._ready(failed=True)) is not None:
+            await self.run_alone(message)
+        elif not self._suspects_turn:
+            await self._run_suspect()
+
+    def _ready(self, *, failed: bool) -> Message[Any] | None:
+        """Return the first ready message, no suspect, that has failed before, or that has not."""
+        for message in self._scheduler.ready:
+            if hasattr(message, "_failure") == failed and not self._suspect(message):
+                return message
+        return None
 
     def _wanted(self) -> int:
         """Return how many messages may come in."""
-        return LET_IN if self._hungry and self._choose(anew=True) is None else 0
+        return LET_IN if self._hungry and self._ready(failed=False) is None else 0
 
-    async def _run(self, message: Message[Any]) -> None:
-        """Run a ready message alone and learn from it."""
+    async def run_alone(self, message: Message[Any]) -> bool:
+        """Run a ready message alone, as :meth:`Pool.run_alone` does, and while the brake is engaged learn from it."""
+        if not self.engaged:
+            return await self._pool().run_alone(message)
+        self._hungry = False
         self._probe, self._succeeds = message, True
         ran = await self._pool().run_alone(message)
         self._probe = None
@@ -185,6 +213,7 @@ class Brake:
             if self._successes >= self._policy.probes:
                 self.release()
         self._back_off()
+        return ran
 
     def _back_off(self) -> None:
         policy = self._policy

@@ -191,6 +191,9 @@ class Engine:
             stats,
             published=self.publisher.jobs,
             clock=self.clock,
+            suspect=lambda message: self.suspects.is_one(message),
+            run_suspect=self._run_suspect,
+            released=self._brake_released,
         )
         self.disposition = Disposition(
             self.scheduler,
@@ -304,6 +307,17 @@ class Engine:
             self.line.due(message)
         else:
             self.suspects.due(message)
+
+    async def _run_suspect(self) -> bool:
+        """Run one suspect for the brake; return False if there is none."""
+        session = self._session
+        if session is None or not session.subscribed or session.closing:
+            return False
+        return await self.line.run_one() or await self.suspects.run_one()
+
+    def _brake_released(self) -> None:
+        self.line.brake_released()
+        self.suspects.brake_released()
 
     def _wake(self) -> None:
         self.pool.wake()

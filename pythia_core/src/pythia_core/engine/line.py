@@ -10,6 +10,8 @@ yet has to wait here. Invariants:
 - V4. A suspect that fails waits for its retry like any other message; only those of its key wait behind it.
 - V5. A partition is suspicious for ``limits.span`` positions from where it was assigned, or until it has no more messages,
   or until a message is dead-lettered for the crashes: it explains those of all partitions that were here with it.
+- V6. While the brake is engaged nothing of the line runs but as its probe (K6), what waits for its first run before what
+  has failed.
 """
 
 from __future__ import annotations
@@ -57,24 +59,40 @@ class Line:
         """Keep a message of a suspicious partition until it may run."""
         assert isinstance(ledger, NotedLedger)
         message._ledger, message._sequence, message._lane = ledger, number, None
-        self._lines.setdefault(ledger, deque()).append(message)
-        if not self._at_work:
+        if ledger not in self._lines:
             log.warning(
                 "%s: what may have ended its process runs alone, from %r on", ledger.partition, message
             )
-            self._begin()
-
-    def _begin(self) -> None:
-        if not self._at_work:
-            self._at_work = True
-            self._group.start_soon(self._run, name="pythia line")
+        self._lines.setdefault(ledger, deque()).append(message)
+        self._begin()
 
     def due(self, message: Message[Any]) -> None:
         """Have a suspect run again whose retry has come."""
-        self._hold(True)
         self._due.append(message)
-        self._engine.scheduler.requeue(message)  # the workers are paused
+        self._engine.scheduler.requeue(message)
         self._begin()
+
+    def _begin(self) -> None:
+        if self._due and not self._engine.brake.engaged:
+            self._hold(True)
+        if not (self._at_work or self._engine.brake.engaged):
+            self._at_work = True
+            self._group.start_soon(self._run, name="pythia line")
+
+    def brake_released(self) -> None:
+        """Go on with what waited for it."""
+        if self._lines or self._due:
+            self._begin()
+
+    async def run_one(self) -> bool:
+        """Run one for the brake, which has nothing else to probe with; return False if there is none."""
+        if self._at_work or (message := self._choose(new=True)) is None:
+            return False
+        self._hold(True)
+        await self._try(message)
+        if not self._at_work:  # else it has released the brake, and the line goes on
+            self._hold(False)
+        return True
 
     def take(self, ledgers: Collection[Ledger]) -> list[Message[Any]]:
         """Remove and return what waits of these ledgers."""
@@ -90,16 +108,23 @@ class Line:
     # -- alone ---------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while self._lines or self._due:
-            if (message := self._due.popleft() if self._due else self._next()) is None:
+        brake = self._engine.brake
+        while (self._lines or self._due) and not brake.engaged:
+            if not self._due and self._next() is None:
                 self._hold(False)
                 await anyio.sleep(RETRY_LOOK)
                 continue
             self._hold(True)
             await self._settle_down()
-            await self._try(message)
+            if not brake.engaged and (message := self._choose()) is not None:
+                await self._try(message)
         self._hold(False)
         self._at_work = False
+
+    def _choose(self, *, new: bool = False) -> Message[Any] | None:
+        """Return a suspect whose retry has come, or else the first that waits; with ``new`` the other way round."""
+        first = self._next() if new or not self._due else None
+        return self._due.popleft() if first is None and self._due else first
 
     def _hold(self, wanted: bool) -> None:
         """Stop all else, or let it go on."""
@@ -172,7 +197,7 @@ class Line:
             return
         ledger.trying = message.position, count + 1
         await self._confirmed(ledger)
-        if self._admit(message) and await self._engine.pool.run_alone(message):
+        if self._admit(message) and await self._engine.brake.run_alone(message):
             if (failure := getattr(message, "_failure", None)) is not None:
                 failure.alone = True
             await self._settle_down()

@@ -9,6 +9,9 @@ Invariants:
 - U3. A suspect delivered alone :data:`SOLO_CRASHES` times, each time without an end, is dead-lettered without being run.
   With order by key, one whose key waits for a retry keeps its place behind it.
 - U4. When no more suspects come all goes on as ever, whatever became of them.
+- U5. While the brake is engaged no suspect runs but as its probe (K6), each in its turn. Those that come, and those whose
+  retry has come, wait here: given back at once they would come straight back, and hide what else there is to probe with.
+  When the brake is released it is begun with them, before anything else.
 
 This is for sources that acknowledge each message and count deliveries; how they count is a part of their contract
 (:class:`~pythia_core.contracts.source.Capabilities`). For those that commit positions with notes see
@@ -63,11 +66,20 @@ class Suspects:
         self._answered = anyio.Event()
         self._found: Message[Any] | None = None
         self._due = deque[Message[Any]]()  # whose retry has come
+        self._kept = False  # some wait for the brake; the scheduler has them
+        self._probed: set[str] = set()  # whose turn as a probe has been, by id
         self._waited: dict[str, tuple[Failure, float]] = {}  # given back while they waited for a retry, by id
 
     def among(self, messages: Sequence[Message[Any]]) -> bool:
         """Tell whether any of these is a suspect; to be asked only if :attr:`watches`."""
         return bool(max(map(DELIVERIES, messages)) > SUSPECT_AFTER)
+
+    def is_one(self, message: Message[Any]) -> bool:
+        """Tell whether a message may run alone only."""
+        failure = getattr(message, "_failure", None)
+        if failure is not None and failure.alone:
+            return True
+        return self.watches and (message.deliveries or 0) > SUSPECT_AFTER
 
     def take_in(self, ledger: Ledger, message: Message[Any], number: int) -> bool:
         """Keep a message that came alone as it was asked for, or give it back; return False if it is no suspect."""
@@ -76,6 +88,9 @@ class Suspects:
         if self._asked:
             self._found = message
             self._engine.scheduler.admit([(ledger, (message,), number)])  # the workers are paused
+        elif self._engine.brake.engaged:
+            self._engine.scheduler.admit([(ledger, (message,), number)])
+            self._kept = True
         else:
             message._ledger, message._sequence, message._lane = ledger, number, None
             self._give_back(message)
@@ -97,16 +112,35 @@ class Suspects:
 
     def due(self, message: Message[Any]) -> None:
         """Have a suspect run again whose retry has come."""
-        self._begin()
-        self._due.append(message)
-        self._engine.scheduler.requeue(message)  # the workers are paused
+        self._engine.scheduler.requeue(message)  # the workers are paused by us, or by the brake
+        if self._engine.brake.engaged:
+            self._kept = True
+        else:
+            self._due.append(message)
+            self._begin()
+
+    def brake_released(self) -> None:
+        """Begin with those that waited for it."""
+        if self._kept:
+            self._begin()
+
+    async def run_one(self) -> bool:
+        """Run one for the brake, which has nothing better to probe with; return False if none waits for that."""
+        if self._alone or not self._kept:
+            return False
+        self._hold()
+        await self._run(probing=True)
+        return True
 
     def _begin(self) -> None:
         if not self._alone:
-            self._alone = True
-            self._engine.stops.add(REASON, self._allowed)
-            self._engine.pool.pause()
+            self._hold()
             self._group.start_soon(self._run, name="pythia suspects")
+
+    def _hold(self) -> None:
+        self._alone = True
+        self._engine.stops.add(REASON, self._allowed)
+        self._engine.pool.pause()
 
     def _allowed(self) -> int:
         self._asked = self._wanted
@@ -114,16 +148,31 @@ class Suspects:
 
     # -- alone ---------------------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
-        session = self._engine._session
+    async def _run(self, probing: bool = False) -> None:
+        session, brake = self._engine._session, self._engine.brake
         assert session is not None
+        self._kept = False
         message = self._due.popleft() if self._due else None
         self._give_back_others(session, message)
-        while await self._cleared(session) and (message := message or await self._following()) is not None:
-            await self._try(session, message)
+        while await self._cleared(session) and (probing or not brake.engaged):
+            if (message := message or await self._following()) is None:
+                self._probed.clear()
+                break
+            ran = await self._try(session, message)
             message = None
+            if ran and brake.engaged:
+                break
+        self._end(session)
+
+    def _end(self, session: Session) -> None:
+        """Let all go on as ever; what waits for the brake comes again and is not counted meanwhile."""
         self._alone = self._wanted = self._asked = False
-        self._waited.clear()
+        if self._engine.brake.engaged:
+            self._due.clear()
+            self._give_back_others(session, None)
+        else:
+            self._waited.clear()
+            self._probed.clear()
         self._engine.pool.resume()
         self._engine.stops.discard(REASON)
 
@@ -134,9 +183,10 @@ class Suspects:
 
     def _give_back_others(self, session: Session, keep: Message[Any] | None) -> bool:
         """Give back all but one message, so that nothing is counted that does not run; return False if there was nothing."""
-        for message, due in self._engine.parking.due():
-            if message._failure.alone and message.id:
-                self._waited[message.id] = message._failure, due
+        waiting = [(message, 0.0) for message in self._engine.scheduler.ready if message is not keep]
+        for message, due in (*waiting, *self._engine.parking.due()):
+            if (failure := getattr(message, "_failure", None)) and failure.alone and message.id:
+                self._waited[message.id] = failure, due
         ledgers = [ledger for ledger in session.ledgers.values() if ledger.stopped is None]
         return session.drain.release(ledgers, keep) > 0
 
@@ -158,36 +208,44 @@ class Suspects:
         await self._answered.wait()
         return self._found
 
-    async def _try(self, session: Session, message: Message[Any]) -> None:
-        """Run a suspect alone, or bury it if that has ended too many processes."""
+    async def _try(self, session: Session, message: Message[Any]) -> bool:
+        """Run a suspect alone, or bury it if that has ended too many processes; return True if it was run."""
         ready = self._engine.scheduler.ready
         before = (message.deliveries or 1) - 1
         if message not in ready:
-            return  # it waits behind one of its key that waits for its retry, or is gone
+            return False  # it waits behind one of its key that waits for its retry, or is gone
         if before < SUSPECT_AFTER + SOLO_CRASHES:
-            if not self._still_waits(message):
-                await self._run_alone(session, message)
-        else:
-            ready.remove(message)
-            alone = before - SUSPECT_AFTER
-            text = f"its process ended {before} times while it was at work, the last {alone} times with nothing else"
-            self._engine.disposition.failed(message, Crashed(text))
+            return not self._still_waits(message) and await self._run_alone(session, message)
+        ready.remove(message)
+        alone = before - SUSPECT_AFTER
+        text = (
+            f"its process ended {before} times while it was at work, the last {alone} times with nothing else"
+        )
+        self._engine.disposition.failed(message, Crashed(text))
+        return False
 
     def _still_waits(self, message: Message[Any]) -> bool:
-        """Tell a suspect what it knew before it was given back, and park it if the time of its retry has not come."""
+        """Tell a suspect what it knew before it was given back, and park it if the time of its retry has not come.
+
+        One that has probed for the brake waits until all others have.
+        """
+        if self._engine.brake.engaged and message.id in self._probed:
+            return True
         failure, due = self._waited.pop(message.id, (None, 0.0))
-        if failure is None:
-            return False
-        message._failure = failure
+        if failure is not None:
+            message._failure = failure
         if (rest := due - self._engine.clock()) <= 0:
             return False
         self._engine.scheduler.ready.remove(message)
         self._engine.parking.park(message, rest)
         return True
 
-    async def _run_alone(self, session: Session, message: Message[Any]) -> None:
+    async def _run_alone(self, session: Session, message: Message[Any]) -> bool:
         if self._give_back_others(session, message) and not await self._cleared(session):
-            return
-        await self._engine.pool.run_alone(message)
+            return False
+        if self._engine.brake.engaged:
+            self._probed.add(message.id)
+        ran = await self._engine.brake.run_alone(message)
         if (failure := getattr(message, "_failure", None)) is not None:
             failure.alone = True
+        return ran
