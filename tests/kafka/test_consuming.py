@@ -160,6 +160,63 @@ async def test_a_partition_is_asked_for_more_while_another_waits_to_be_taken(
     assert [answer._backoff for answer in fetcher._records.values()] == [60.0]
 
 
+async def test_a_partition_is_asked_for_more_as_soon_as_another_has_answered(
+    members: Members, make_topic: MakeTopic, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran dry while the broker was occupied; what the other has got must not be taken first."""
+    topic = await make_topic(2)
+    for partition in (0, 1):
+        for start in range(0, 60, 10):
+            await publisher.publish(topic, 10, start=start, partition=partition)
+    member = await members(topic, max_partition_fetch_bytes=1_000)
+    fetcher = member.subscription._client._consumer._fetcher
+    first, other = (Partition(topic, number) for number in (0, 1))
+    await eventually(lambda: set(fetcher._records) == {first, other}, "something of both had come")
+    fetcher._prefetch_backoff = 60.0
+    for answer in fetcher._records.values():
+        answer._backoff = 60.0
+    ask, gate = fetcher._proc_fetch_request, anyio.Event()
+
+    async def ask_later(*args: Any) -> Any:
+        await gate.wait()
+        return await ask(*args)
+
+    monkeypatch.setattr(fetcher, "_proc_fetch_request", ask_later)
+    await member.chunks(room={first: 500})
+    await eventually(lambda: fetcher._in_flight, "the broker was to be asked for the first")
+    await member.chunks(room={other: 500})
+    gate.set()
+    await eventually(lambda: set(fetcher._records) == {first}, "it had answered for that alone")
+    await member.chunks(room={first: 1})
+    await eventually(lambda: set(fetcher._records) == {first, other}, "it was asked for the other")
+
+
+async def test_a_broker_that_was_taken_for_occupied_is_asked_soon(
+    members: Members, make_topic: MakeTopic, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's task looked around in the very turn in which a request ended, asked nobody, and went to sleep."""
+    topic = await make_topic()
+    await publisher.publish(topic, 1)
+    member = await members(topic)
+    fetcher = member.subscription._client._consumer._fetcher
+    await eventually(lambda: fetcher._records and not fetcher._in_flight, "it had come")
+    look, blind = fetcher._get_actions_per_node, True
+
+    def look_in_vain_once(assignment: Any) -> Any:
+        nonlocal blind
+        if not blind or fetcher._records:
+            return look(assignment)
+        blind = False
+        return [], {}, 60.0, False, []
+
+    monkeypatch.setattr(fetcher, "_get_actions_per_node", look_in_vain_once)
+    assert len(await member.fetch()) == 1
+    assert await member.fetch() == []  # nor anything left of the answer
+    await eventually(lambda: not blind, "it had looked around")
+    await publisher.publish(topic, 1)
+    await member.receive(1)
+
+
 async def test_settlements_of_another_assignment_are_refused(
     members: Members, make_topic: MakeTopic, publisher: Publisher, kafka_server: KafkaServer
 ) -> None:

@@ -1456,6 +1456,18 @@ MUTANTS: Final = (
         "test_rebalancing.py::test_a_cut_stop_leaves_no_member_behind",
     ),
     kafka(
+        "client",
+        "                if not fetcher._in_flight:\n",
+        "                if False:\n",
+        "test_consuming.py::test_a_broker_that_was_taken_for_occupied_is_asked_soon",
+    ),
+    kafka(
+        "client",
+        "wanting = {node for node in map(self._wanting, self._drained) if node in free}",
+        "wanting: set[int | None] = set()",
+        "test_consuming.py::test_a_partition_is_asked_for_more_as_soon_as_another_has_answered",
+    ),
+    kafka(
         "beginning",
         "        if not await client.committed(every):\n",
         "        if True:\n",

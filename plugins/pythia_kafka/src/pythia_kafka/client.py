@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEAVE_SECONDS: Final = 2.0
 CLOSE_SECONDS: Final = 1.0
 NEVER: Final = 10**15  # milliseconds
+SOON: Final = 0.01  # seconds without news after which it is looked whether anybody is asked for some
 
 
 class GenerationOver(Exception):
@@ -47,9 +48,8 @@ class Client:
             max_poll_interval_ms=NEVER,  # ours is the watchdog: theirs counts calls that we do not make
         )
         self._reads_all = options["isolation_level"] == "read_uncommitted"
-        self._ahead: set[int | None] = (
-            set()
-        )  # brokers that are asked although some of what they sent is not taken
+        self._drained: dict[TopicPartition, int | None] = {}  # what is known to have more, and who has it
+        self._ahead: set[int | None] = set()  # who is asked although some of what they sent is not taken
         self._waiter: asyncio.Future[None] | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -182,6 +182,7 @@ class Client:
             return []
         if not isinstance(answer._partition_records, Unpacked):
             answer._partition_records = Unpacked(partition, answer._partition_records)
+            self._drained.pop(partition, None)
         records = answer._partition_records
         if not answer.check_assignment(partition):  # since it came the position was set anew
             self._drop(partition)
@@ -198,23 +199,37 @@ class Client:
         """Let the broker be asked for more of a partition."""
         fetcher = self._consumer._fetcher
         del fetcher._records[partition]
-        self._ask_ahead(partition)
-        fetcher._notify(fetcher._wait_consume_future)
+        node = fetcher._select_read_replica(partition)
+        if self.has_more(partition):
+            self._drained[partition] = node
+        else:
+            self._drained.pop(partition, None)
+        if node not in fetcher._in_flight:  # else it is asked as soon as it has answered
+            fetcher._notify(fetcher._wait_consume_future)
 
-    def _ask_ahead(self, drained: Partition) -> None:
-        """Let a broker be asked for more of a partition while others of it wait to be taken, if it is known to have more.
+    def ask_ahead(self) -> None:
+        """Let brokers be asked for more of what is drained while other partitions of theirs wait to be taken.
 
         aiokafka waits until all of a broker's partitions are drained, or for 0.1 s, since a request that finds nothing
-        occupies the broker's only turn for half a second. One that finds something does not.
+        occupies the broker's only turn for half a second. One for a partition that is known to have more does not.
         """
-        fetcher, more = self._consumer._fetcher, self.has_more(drained)
-        node = fetcher._select_read_replica(drained)
-        if not more and node not in self._ahead:
+        fetcher = self._consumer._fetcher
+        free = self._ahead.union(self._drained.values()) - fetcher._in_flight - {None, -1}
+        if not free:
             return
-        (self._ahead.add if more else self._ahead.discard)(node)
+        wanting = {node for node in map(self._wanting, self._drained) if node in free}
         for partition, answer in fetcher._records.items():
-            if isinstance(answer, FetchResult) and fetcher._select_read_replica(partition) == node:
-                answer._backoff = 0.0 if more else fetcher._prefetch_backoff
+            if isinstance(answer, FetchResult) and (node := fetcher._select_read_replica(partition)) in free:
+                answer._backoff = 0.0 if node in wanting else fetcher._prefetch_backoff
+        self._ahead = (self._ahead - free) | wanting
+        if wanting:
+            fetcher._notify(fetcher._wait_consume_future)
+
+    def _wanting(self, partition: TopicPartition) -> int | None:
+        """Return whom to ask for more of a drained partition, or None if there is no need."""
+        if partition in self._consumer._fetcher._records or not self.has_more(partition):
+            return None
+        return self._drained[partition]
 
     def position(self, partition: TopicPartition) -> int | None:
         """Return the offset after all that was taken, markers and gaps included; None while there is none."""
@@ -246,12 +261,20 @@ class Client:
     async def wait(self, seconds: float) -> None:
         """Return when something has come in, or :meth:`wake` was called, or the time is over.
 
+        aiokafka asks nobody for up to 0.2 s if a request ends in the same turn of the loop in which something else has
+        its task look around: it still takes that broker for occupied.
+
         Raises:
             KafkaError: if the group cannot go on.
         """
-        waiter = self._waiter = self._consumer._fetcher._create_fetch_waiter()
+        fetcher = self._consumer._fetcher
+        waiter = self._waiter = fetcher._create_fetch_waiter()
         try:
-            await asyncio.wait([waiter], timeout=seconds)
+            await asyncio.wait([waiter], timeout=min(seconds, SOON))
+            if not waiter.done() and seconds > SOON:
+                if not fetcher._in_flight:
+                    fetcher._notify(fetcher._wait_consume_future)
+                await asyncio.wait([waiter], timeout=seconds - SOON)
             if waiter.done():
                 waiter.result()
         finally:

@@ -238,6 +238,7 @@ class KafkaSubscription(Subscription):
             limit -= len(messages)
             if limit <= 0:
                 break
+        self._client.ask_ahead()
         self._guess_size(chunks)
         return chunks
 
