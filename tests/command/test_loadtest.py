@@ -25,10 +25,12 @@ class Failing(Worker):
 
 
 def test_a_good_worker_is_shown_to_be_good(pythia: Pythia, folder: Path) -> None:
-    """People get a table and one sentence that says what is proven."""
+    """People get a table, a plot, and one sentence that says what is proven."""
     (folder / "worker.py").write_text(WORKER)
-    done = pythia("loadtest", "worker.py", *QUICK)
+    done = pythia("loadtest", "worker.py", *QUICK, "--plot", "latency.svg")
     assert done.exit_code == 0, done.output
+    assert "• half of the messages" in done.output
+    assert "worker.py: 400 messages a second, 1 process" in (folder / "latency.svg").read_text()
     assert "latency of 99 %" in done.output
     assert "✓ each of 100 was processed once" in done.output
 
@@ -53,6 +55,13 @@ def test_messages_of_a_file_are_sent_in_turn_and_faults_are_told(
     assert done.exit_code == 1
     assert "✗ 50 failed at every attempt so far" in done.output
     assert "50.00%" in done.output
+
+
+def test_a_plot_that_cannot_be_written_is_told_before_the_test(pythia: Pythia, folder: Path) -> None:
+    """Not after half an hour of it."""
+    (folder / "worker.py").write_text(WORKER)
+    done = pythia("loadtest", "worker.py", *QUICK, "--plot", "nowhere/latency.svg")
+    assert done.exit_code == 1 and "nowhere" in done.output and "processed a second" not in done.output
 
 
 @pytest.mark.parametrize(("text", "what"), [("", "is empty"), ("{", "a line that is not JSON")])

@@ -20,8 +20,11 @@ from pythia_core.errors import ConfigError
 from pythia_core.loader import load_workers
 from pythia_core.testing import LoadResults, LoadTester
 from pythia_core.testing import Progress as Reached
+from pythia_core.testing.plot import as_svg, as_text, milliseconds
 
 __all__ = ["command"]
+
+WIDEST = 90  # columns of a plot
 
 
 @click.command()
@@ -48,9 +51,21 @@ __all__ = ["command"]
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help='A file whose lines, JSON each, are sent in turn; without one a message is {"id": 0}, {"id": 1} and so on.',
 )
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write a plot of the latency over time, as an SVG.",
+)
 @json_option
 def command(
-    target: str, workers: int, rate: float, seconds: float, keys: int, file: Path | None, as_json: bool
+    target: str,
+    workers: int,
+    rate: float,
+    seconds: float,
+    keys: int,
+    file: Path | None,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure a worker under a steady load, and what it lost.
 
@@ -62,6 +77,8 @@ def command(
     """
     logs.configure("warning")
     (kind,) = _one(target)
+    if plot is not None:
+        _write(plot, "")  # what cannot be written is told now
     with _progress() as watch:
         tester = LoadTester(
             worker_class=kind,
@@ -73,6 +90,8 @@ def command(
             watch=watch,
         )
         results = anyio.run(_run, tester, backend="asyncio")
+    if plot is not None:
+        _write(plot, as_svg(results, f"{target}: {rate:g} messages a second, {_processes(workers)}"))
     if as_json:
         print_json(results.as_dict())
     else:
@@ -88,6 +107,17 @@ def _one(target: str) -> Sequence[Any]:
             f"{target} defines several workers; name one, {target}:{kinds[0].__name__}: {names}"
         )
     return kinds
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"the plot cannot be written: {error}") from None
+
+
+def _processes(workers: int) -> str:
+    return "1 process" if workers == 1 else f"{workers} processes"
 
 
 def _bodies(file: Path) -> Callable[[int], Any]:
@@ -131,6 +161,8 @@ def _print(results: LoadResults) -> None:
         table.add_row(name, value)
     out = console()
     out.print(table)
+    if drawn := as_text(results, min(WIDEST, out.width)):
+        out.print(Text(f"\n{drawn}\n"))
     for text in _faults(results):
         out.print(bullet("error", text))
     if results.proven:
@@ -140,15 +172,11 @@ def _print(results: LoadResults) -> None:
 
 def _rows(results: LoadResults) -> Iterator[tuple[str, str]]:
     yield "processed a second", f"{results.avg_throughput:,.0f}"
-    yield "latency on average", _milliseconds(results.avg_latency)
+    yield "latency on average", milliseconds(results.avg_latency)
     for percentile, latency in results.percentiles.items():
-        yield f"latency of {percentile:g} %", _milliseconds(latency)
+        yield f"latency of {percentile:g} %", milliseconds(latency)
     yield "failed attempts", f"{results.error_rate:.2%}"
     yield "processed by each", ", ".join(f"{count:,}" for count in results.by_worker)
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:,.1f} ms"
 
 
 def _faults(results: LoadResults) -> Iterator[str]:

@@ -10,7 +10,7 @@ import attrs
 
 from pythia_core.testing.recording import Attempt
 
-__all__ = ["LoadResults", "judge"]
+__all__ = ["LoadResults", "judge", "nearest_rank"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
@@ -34,6 +34,7 @@ class LoadResults:
         latencies: seconds from when each message was to be sent until it was processed, in ascending order. Waiting to be
             sent counts, so that a system that falls behind shows it (open-loop arrivals).
         by_worker: how many attempts each process made.
+        timeline: of each message that was processed the seconds from the start until it was to be sent, and its latency.
     """
 
     messages: int
@@ -48,6 +49,7 @@ class LoadResults:
     seconds: float
     latencies: Sequence[float] = attrs.field(repr=False)
     by_worker: Sequence[int]
+    timeline: Sequence[tuple[float, float]] = attrs.field(default=(), repr=False)
 
     @property
     def avg_throughput(self) -> float:
@@ -68,9 +70,7 @@ class LoadResults:
         """Return the seconds within which so many of a hundred were processed, by nearest rank; infinite if none was."""
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile is {percentile!r}; it must be above 0 and at most 100")
-        if not self.latencies:
-            return math.inf
-        return self.latencies[math.ceil(percentile / 100 * len(self.latencies)) - 1]
+        return nearest_rank(self.latencies, percentile) if self.latencies else math.inf
 
     @property
     def percentiles(self) -> dict[float, float]:
@@ -84,11 +84,16 @@ class LoadResults:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON takes it; what is infinite is None."""
-        figures = attrs.asdict(self, filter=lambda field, _: field.name != "latencies")
+        figures = attrs.asdict(self, filter=lambda field, _: field.name not in ("latencies", "timeline"))
         figures |= {name: getattr(self, name) for name in ("avg_throughput", "avg_latency", "error_rate")}
         figures["percentiles"] = {f"{name:g}": value for name, value in self.percentiles.items()}
         figures["proven"] = self.proven
         return {name: _finite(value) for name, value in figures.items()}
+
+
+def nearest_rank(ascending: Sequence[float], percentile: float) -> float:
+    """Return the least of these within which so many of a hundred are."""
+    return ascending[math.ceil(percentile / 100 * len(ascending)) - 1]
 
 
 def _finite(value: Any) -> Any:
@@ -122,7 +127,9 @@ def judge(
     owed = frozenset(sent)
     attempted = {attempt.number for attempt in attempts}
     done = first_good.keys() & owed
-    latencies = sorted(first_good[number].ended - first_good[number].intended for number in done)
+    timeline = [
+        (found.intended - began, found.ended - found.intended) for found in map(first_good.__getitem__, done)
+    ]
     last = max((attempt.ended for attempt in first_good.values()), default=began)
     return LoadResults(
         messages=messages,
@@ -135,8 +142,9 @@ def judge(
         errors=len(attempts) - len(good),
         order_violations=None if keys is None else _violations(attempts, first_good, keys),
         seconds=last - began,
-        latencies=latencies,
+        latencies=sorted(latency for _, latency in timeline),
         by_worker=tuple(map(len, by_worker)),
+        timeline=timeline,
     )
 
 
