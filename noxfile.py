@@ -41,7 +41,10 @@ def install(session: nox.Session, *groups: str) -> None:
 def run_pytest(session: nox.Session) -> None:
     """Run the tests on what a user would get: installed wheels, not the source tree."""
     install(session, "tests")
-    session.run("pytest", "--cov", "--cov-report=term", *session.posargs)
+    # Two at once: most tests wait for a broker. Each half has brokers of its own.
+    session.run(
+        "pytest", "--numprocesses=2", "--dist=worksteal", "--cov", "--cov-report=term", *session.posargs
+    )
 
 
 @nox.session(venv_backend="none")

@@ -14,7 +14,7 @@ from pythia_core.contracts import Message
 from pythia_core.engine.engine import Engine
 from pythia_core.engine.health import Exit
 from pythia_core.settings import Limits, RetryPolicy, Settings
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 QUICK = RetryPolicy(attempts=3, base=0.0, cap=0.0)
 INTERVAL = 0.037  # seconds; no divisor of 0.1, at which wait_all_tasks_blocked looks on asyncio and would meet it each time
@@ -63,7 +63,7 @@ class Bench:
         """How many messages are parked."""
         return len(self.engine.parking) if hasattr(self.engine, "parking") else 0
 
-    async def until(self, condition: Callable[[], object], what: str, *, seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:
         """Wait for a condition."""
         await eventually(condition, what, seconds=seconds)
 
@@ -71,7 +71,7 @@ class Bench:
         """Wait until so many messages are settled."""
         await self.until(lambda: len(self.settled) == count, f"{count} messages are settled")
 
-    async def ended(self, *, seconds: float = 10) -> Exit:
+    async def ended(self, *, seconds: float = PATIENCE) -> Exit:
         """Wait until ``run`` has returned, and return the exit code."""
         await self.until(lambda: self.exits, "the engine has ended", seconds=seconds)
         return self.exits[0]

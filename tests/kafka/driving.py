@@ -103,7 +103,7 @@ class Member:
         """Fetch once and return the messages."""
         return [message for chunk in await self.chunks(limit, wait=wait) for message in chunk.messages]
 
-    async def receive(self, count: int = 1, *, seconds: float = 15) -> list[Message[Any]]:
+    async def receive(self, count: int = 1, *, seconds: float = 30) -> list[Message[Any]]:
         """Fetch until so many messages have come."""
         found: list[Message[Any]] = []
         with anyio.fail_after(seconds):
@@ -111,7 +111,7 @@ class Member:
                 found += await self.fetch(count - len(found))
         return found
 
-    async def fetch_until(self, condition: Any, what: str, *, seconds: float = 20) -> list[Message[Any]]:
+    async def fetch_until(self, condition: Any, what: str, *, seconds: float = 30) -> list[Message[Any]]:
         """Fetch until something is so; return what came."""
         found: list[Message[Any]] = []
         with anyio.fail_after(seconds):
@@ -204,7 +204,7 @@ async def reader(address: str, *topics: str, **options: Any) -> AsyncIterator[AI
         await consumer.stop()
 
 
-async def read(address: str, topic: str, count: int, *, seconds: float = 10, **options: Any) -> list[Any]:
+async def read(address: str, topic: str, count: int, *, seconds: float = 30, **options: Any) -> list[Any]:
     """Return the first so many records of a topic."""
     found: list[Any] = []
     async with reader(address, topic, **options) as consumer:

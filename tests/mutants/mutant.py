@@ -86,7 +86,7 @@ class Laboratory:
         path = os.pathsep.join(map(str, self._folders.values()))
         command = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test)
         environ = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        environ["HYPOTHESIS_PROFILE"] = "mutants"
+        environ |= {"HYPOTHESIS_PROFILE": "mutants", "TEST_PATIENCE": "10"}
         try:
             ended = subprocess.run(
                 command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False

@@ -69,7 +69,7 @@ class Member:
         chunks = await self.subscription.fetch({0: NO_LIMIT}, limit, max_bytes, wait)
         return [message for chunk in chunks for message in chunk.messages]
 
-    async def receive(self, count: int = 1, *, seconds: float = 10) -> list[Message[Any]]:
+    async def receive(self, count: int = 1, *, seconds: float = 30) -> list[Message[Any]]:
         """Fetch until so many messages have come."""
         found: list[Message[Any]] = []
         with anyio.fail_after(seconds):
@@ -165,7 +165,7 @@ class Client:
             found.append(message)
         return found
 
-    async def wait_for_depth(self, queue: str, depth: int, *, seconds: float = 10) -> None:
+    async def wait_for_depth(self, queue: str, depth: int, *, seconds: float = 30) -> None:
         """Wait until so many messages wait in a queue."""
         deadline = anyio.current_time() + seconds
         while (found := await self.depth(queue)) != depth:

@@ -77,7 +77,7 @@ class Member:
         assert {chunk.partition for chunk in chunks} <= {0}
         return [message for chunk in chunks for message in chunk.messages]
 
-    async def receive(self, count: int = 1, *, limit: int = 500, seconds: float = 10) -> list[Message[Any]]:
+    async def receive(self, count: int = 1, *, limit: int = 500, seconds: float = 30) -> list[Message[Any]]:
         """Fetch until so many messages have come."""
         found: list[Message[Any]] = []
         with anyio.fail_after(seconds):
