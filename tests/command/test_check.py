@@ -290,3 +290,32 @@ def test_the_printed_findings_have_no_password(pythia: Pythia, folder: Path) -> 
     for options in ((), ("--json",)):
         output = pythia("check", "orders.py", *options).output
         assert CANARY not in output and "redis://u:****@h" in output
+
+
+SCALED = """
+    async def should_scale_up(self):
+        return False
+
+    async def should_scale_down(self):
+        return False
+"""
+UP, DOWN = (part + "\n" for part in SCALED.split("\n\n"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "policy", "level", "told"),
+    [
+        ("", "worker", "error", "defines neither should_scale_up nor should_scale_down"),
+        (UP, "worker", "warning", "never fewer again"),
+        (DOWN, "worker", "warning", "never be more processes"),
+        (SCALED, "worker", "ok", "is asked whether to scale every 60 s"),
+        (SCALED, None, "note", "nobody asks its should_scale_up and should_scale_down"),
+        ("", "nonsense", "error", "nonsense"),
+    ],
+)
+def test_a_policy_that_asks_the_worker_needs_its_answers(
+    worker: Path, answers: str, policy: str | None, level: str, told: str
+) -> None:
+    """What `--policy worker` would say in the log of a fleet that runs already is known before."""
+    worker.write_text(WORKER.partition("\nif __name__")[0] + answers)
+    assert told in texts(found(policy=policy), level)

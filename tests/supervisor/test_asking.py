@@ -1,9 +1,12 @@
 """Workers are asked for their opinion in a spare process, and a burst of work scales them by it and back."""
 
+import os
+import re
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from redis import Redis
 
 from pythia_core import Worker
 from pythia_core.supervisor import asking
+from pythia_core.supervisor.spare import AGAIN_SECONDS, Spare
+from pythia_core.supervisor.wire import Options
 from tests.servers.redis import RedisServer
 from tests.supervisor.running import is_alive, run
 from tests.waiting import wait_until
@@ -108,6 +113,53 @@ def test_workers_without_an_opinion_are_told_once_and_work_on(tmp_path: Path) ->
         running.signal(signal.SIGTERM)
         assert running.ends() == 0
         assert running.output().count("has should_scale_up or should_scale_down") == 1
+
+
+CONTENT = """
+from pythia_core import Worker
+from pythia_core.brokers.memory import MemoryConsumer
+
+
+class Jobs(Worker):
+    source = MemoryConsumer("jobs")
+    scale_check_interval = 0.05
+
+    async def should_scale_up(self):
+        return False
+
+    async def process(self, message): ...
+"""
+
+
+def test_a_spare_that_died_is_replaced_after_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not at once, since it would die again at once; its last answers stay, and the new one is heard."""
+    (tmp_path / "worker.py").write_text(CONTENT)
+    spare, now = Spare(Options(target=str(tmp_path / "worker.py"))), 100.0
+    with closing(spare), caplog.at_level("INFO"):
+        wait_until(lambda: spare.look(now), "the first was heard", seconds=30)
+        (first,) = pids(caplog)
+        os.kill(first, signal.SIGKILL)
+
+        def seen() -> bool:
+            spare.look(now)
+            return "ended with -9" in caplog.text
+
+        wait_until(seen, "its end was seen", seconds=30)
+        for later in (0.0, 1.0, AGAIN_SECONDS - 0.1):
+            spare.look(now + later)
+        assert pids(caplog) == [first] and spare.opinions["jobs"].change == 0
+        now += AGAIN_SECONDS
+        wait_until(lambda: spare.look(now), "the second was heard", seconds=30)
+        assert spare.opinions["jobs"].at == now
+        (_, second) = pids(caplog)
+    assert not is_alive(second)
+
+
+def pids(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """Return the spare processes that were started."""
+    return [int(pid) for pid in re.findall(r"whether to scale started, pid (\d+)", caplog.text)]
 
 
 class Opinionated(Worker[Any]):

@@ -11,8 +11,16 @@ from typing import Any
 import attrs
 
 from pythia_core.contracts import Recommendation, Snapshot
+from pythia_core.worker import Worker
 
-__all__ = ["ByWorker"]
+__all__ = ["ByWorker", "opinions_of"]
+
+OPINIONS = ("should_scale_up", "should_scale_down")
+
+
+def opinions_of(kind: type[Worker[Any]]) -> list[str]:
+    """Return which of the two questions a worker's class answers."""
+    return [name for name in OPINIONS if getattr(kind, name) is not getattr(Worker, name)]
 
 
 @attrs.frozen

@@ -16,6 +16,7 @@ import anyio
 import attrs
 
 from pythia_core.budget import memory_fault, memory_limit
+from pythia_core.by_worker import ByWorker, opinions_of
 from pythia_core.config import UNSET
 from pythia_core.contracts import Backlog, Sink, Source
 from pythia_core.engine.engine import effective_order
@@ -55,12 +56,14 @@ class Plan:
         file: a configuration file.
         processes: how many there will be.
         limit: the memory they may use together in bytes; the control group's unless given, None if there is none.
+        policy: what decides how many there are, as ``pythia run --policy`` names it; the configuration's if left out.
         connect: also connect to the brokers, for at most 10 s each; nothing is consumed or written.
     """
 
     environ: Mapping[str, str]
     file: Path | None = None
     processes: int = 1
+    policy: str | None = None
     limit: int | None = attrs.field(factory=memory_limit)
     connect: bool = False
 
@@ -88,7 +91,10 @@ def check_target(target: str, plan: Plan) -> Iterator[Finding]:
 
 def _check_worker(kind: type[Worker[Any]], plan: Plan, registry: Registry) -> Iterator[Fact]:
     try:
-        runtime = Runtime(kind(), environ=plan.environ, file=plan.file, registry=registry)
+        overrides = {"scaling": plan.policy}
+        runtime = Runtime(
+            kind(), overrides=overrides, environ=plan.environ, file=plan.file, registry=registry
+        )
         event_loop_options([runtime])
     except PythiaError as error:
         yield "error", str(error)
@@ -98,6 +104,7 @@ def _check_worker(kind: type[Worker[Any]], plan: Plan, registry: Registry) -> It
         return
     for look in (_reading, _work, _writing, _dead_lettering, _stopping, _timing):
         yield from look(runtime)
+    yield from _scaling(kind, runtime)
     yield from _memory(runtime, plan)
     for text in runtime.resolved.warnings:
         yield "warning", text
@@ -203,6 +210,24 @@ def _timing(runtime: Runtime) -> Iterator[Fact]:
     if patience is not None and timeout is None:
         text = f"{runtime.source.name} takes back what is not settled within {patience:g} s, and delivers it again"
         yield "note", f"{text}: set a handler_timeout below that if a handler may run for so long"
+
+
+def _scaling(kind: type[Worker[Any]], runtime: Runtime) -> Iterator[Fact]:
+    """Compare what a class says of scaling with whether anybody asks it."""
+    answers = opinions_of(kind)
+    if not isinstance(runtime.resolved.scaling, ByWorker):
+        if answers:
+            yield "note", f"nobody asks its {' and '.join(answers)}, but --policy worker, with a --max, would"
+        return
+    if not answers:
+        text = "the policy worker asks its class, which defines neither should_scale_up nor should_scale_down"
+        yield "error", f"{text}: write `async def should_scale_up(self) -> bool`, or take another policy"
+    elif len(answers) == 2:
+        yield "ok", f"is asked whether to scale every {runtime.worker.scale_check_interval:g} s"
+    elif answers == ["should_scale_up"]:
+        yield "warning", "defines no should_scale_down: there will be more processes, and never fewer again"
+    else:
+        yield "warning", "defines no should_scale_up: there will never be more processes than the fewest"
 
 
 def _memory(runtime: Runtime, plan: Plan) -> Iterator[Fact]:

@@ -21,16 +21,19 @@ __all__ = ["command"]
 @click.option(
     "-n", "--processes", default=1, type=click.IntRange(min=1), help="How many processes there will be."
 )
+@click.option("--policy", help="What will decide how many, as for `pythia run`. [default: the file's]")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="A configuration file (TOML).")
 @click.option("--connect", is_flag=True, help="Also ask the brokers; nothing is consumed or written.")
 @json_option
-def command(target: str, processes: int, file: Path | None, connect: bool, as_json: bool) -> None:
+def command(
+    target: str, processes: int, policy: str | None, file: Path | None, connect: bool, as_json: bool
+) -> None:
     """Say what is good and what is wrong about a worker.
 
     Imports the worker and resolves its settings just as `pythia run` does, and connects to nothing unless told to. Exits
     1 if anything is wrong.
     """
-    plan = Plan(environ=os.environ, file=file, processes=processes, connect=connect)
+    plan = Plan(environ=os.environ, file=file, processes=processes, policy=policy, connect=connect)
     findings = [attrs.evolve(found, text=safe(found.text)) for found in check_target(target, plan)]
     if as_json:
         print_json([attrs.asdict(found) for found in findings])

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 
+from pythia_core.by_worker import opinions_of
 from pythia_core.engine.health import Exit
 from pythia_core.errors import PythiaError
 from pythia_core.runtime import Runtime
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     link.die_with(options.supervisor)
     link.listen()  # nothing is ever bound to it: every order ends this process
     try:
-        runtimes = [runtime for runtime in prepare(options, "scaling") if _has_opinions(runtime.worker)]
+        runtimes = [runtime for runtime in prepare(options, "scaling") if opinions_of(type(runtime.worker))]
     except (Exception, SystemExit) as error:
         link.say("fault", text=explain(error, options.target), hopeless=not isinstance(error, OSError))
         return _ended(link)
@@ -53,14 +54,6 @@ def main(arguments: list[str]) -> int:
 def _ended(link: Link) -> int:
     link.flush()
     return Exit.ERROR
-
-
-def _has_opinions(worker: Worker[Any]) -> bool:
-    kind = type(worker)
-    return (
-        kind.should_scale_up is not Worker.should_scale_up
-        or kind.should_scale_down is not Worker.should_scale_down
-    )
 
 
 async def _run(runtimes: list[Runtime], link: Link) -> None:
