@@ -78,3 +78,21 @@ def test_one_of_several_workers_has_to_be_named(pythia: Pythia, folder: Path) ->
     (folder / "worker.py").write_text(WORKER.partition("if __name__")[0] + FAILING)
     done = pythia("loadtest", "worker.py")
     assert done.exit_code == 1 and "name one, worker.py:OrderProcessor" in done.output
+
+
+def test_a_file_of_stages_is_loaded_as_a_pipeline(pythia: Pythia, folder: Path) -> None:
+    """All of its workers, in its order."""
+    first = WORKER.partition("\nif __name__")[0]
+    (folder / "worker.py").write_text(
+        first
+        + """
+
+class Second(Worker):
+    source = MemoryConsumer("done")
+
+    async def process(self, message): ...
+"""
+    )
+    done = pythia("loadtest", "worker.py", *QUICK, "--pipeline")
+    assert done.exit_code == 0, done.output
+    assert "each of 100 was processed once" in done.output and "100, 100" in done.output

@@ -10,10 +10,10 @@ from redis import Redis
 from pythia import Message, Output, Worker
 from pythia.brokers.memory import MemoryConsumer, MemoryProducer
 from pythia.testing import LoadResults, LoadTester, Progress
-from pythia_core import ConfigError, WriteResult
+from pythia_core import ConfigError, Sink, WriteResult
 from pythia_core.testing.arrivals import Arrivals
 from pythia_core.testing.crew import LoadTestError
-from pythia_core.testing.recording import HEADER
+from pythia_core.testing.recording import HEADER, sends_handed_on
 from tests.load import workers
 from tests.servers.redis import RedisServer
 
@@ -24,7 +24,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def load(kind: type[Worker[Any]], **options: Any) -> LoadResults:
+async def load(kind: type[Worker[Any]] | Sequence[type[Worker[Any]]], **options: Any) -> LoadResults:
     """Put a load on a worker, half a second of it unless told otherwise."""
     options = {
         "messages_per_second": 400,
@@ -102,6 +102,40 @@ async def test_bodies_are_made_by_the_factory(
         assert client.xpending("load", "on-redis")["pending"] == 0
     assert [fields[b"body"] for _, fields in entries] == [b'{"order":%d}' % number for number in range(200)]
     assert [fields[b"key"] for _, fields in entries] == [b"key-%d" % (number % 5) for number in range(200)]
+
+
+async def test_a_pipeline_is_judged_from_end_to_end() -> None:
+    """What a stage returned or sent itself is known at the last one; a failure of the first is an error, and no loss."""
+    results = await load([workers.Pull, workers.Push, workers.Store])
+    assert results.proven
+    assert (results.done, results.order_violations, results.errors) == (200, 0, 20)
+    assert results.by_worker == (220, 200, 200)
+    assert results.error_rate == 20 / 620
+
+
+async def test_a_message_that_a_stage_loses_is_found() -> None:
+    """The first stages were done with it, and no worker of the last has seen it."""
+    results = await load([workers.Pull, workers.Leaky, workers.Store])
+    assert (results.done, results.lost, results.failed, results.proven) == (198, 2, 0, False)
+
+
+async def test_the_stages_of_a_pipeline_are_processes_each(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of each stage, on a real broker, and the header goes from stream to stream."""
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    results = await load([workers.PullRedis, workers.StoreRedis], num_workers=2)
+    assert results.proven and len(results.by_worker) == 4
+    assert sum(results.by_worker[:2]) == sum(results.by_worker[2:]) == 200
+
+
+async def test_sends_are_not_touched_after_a_test() -> None:
+    """What is exchanged for a load test is put back, however it ends."""
+    send = Sink.send
+    with pytest.raises(ZeroDivisionError), sends_handed_on():
+        assert Sink.send is not send
+        1 / 0  # noqa: B018
+    assert Sink.send is send
 
 
 async def test_a_process_that_cannot_start_is_told_with_its_log(

@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pythia import BatchError, Message, Skip, Worker
-from pythia.brokers.memory import MemoryConsumer
-from pythia.brokers.redis import RedisStreamsConsumer
+from pythia import BatchError, Message, Output, Skip, Worker
+from pythia.brokers.memory import MemoryConsumer, MemoryProducer
+from pythia.brokers.redis import RedisStreamsConsumer, RedisStreamsProducer
 from pythia.config import RetryPolicy, WorkerConfig
 
 NO_RETRY = WorkerConfig(retry=RetryPolicy(attempts=1), order="key")
@@ -71,3 +71,64 @@ class Broken(OnRedis):
 
     async def startup(self) -> None:
         raise RuntimeError("no table is laid")
+
+
+class Pull(Worker[Any]):
+    """The first stage of a pipeline: returns what the next one reads; every tenth message fails once."""
+
+    source = MemoryConsumer("load-raw")
+    sink = MemoryProducer("load-pulled")
+    config = WorkerConfig(order="key", retry=RetryPolicy(base=0.01, cap=0.01))
+
+    async def process(self, message: Message[Any]) -> Output:
+        if message.body["id"] % 10 == 0 and message.attempt == 1:
+            raise ConnectionError
+        return Output(self.sink, message.body, key=str(message.key))
+
+
+class Push(Worker[Any]):
+    """The second stage: sends by itself, as the user's guide does."""
+
+    source = MemoryConsumer("load-pulled")
+    sink = MemoryProducer("load-pushed")
+    config = WorkerConfig(order="key")
+
+    async def process(self, message: Message[Any]) -> None:
+        await self.sink.send(message.body, key=str(message.key))
+
+
+class Store(Worker[Any]):
+    """The last stage."""
+
+    source = MemoryConsumer("load-pushed")
+    config = WorkerConfig(order="key")
+
+    async def process(self, message: Message[Any]) -> None:
+        """Do nothing."""
+
+
+class Leaky(Push):
+    """Loses every hundredth message."""
+
+    async def process(self, message: Message[Any]) -> None:
+        if message.body["id"] % 100:
+            await super().process(message)
+
+
+class PullRedis(Worker[Any]):
+    """A stage on Redis."""
+
+    source = RedisStreamsConsumer("load-one")
+    sink = RedisStreamsProducer("load-two")
+
+    async def process(self, message: Message[Any]) -> Any:
+        return message.body
+
+
+class StoreRedis(Worker[Any]):
+    """The stage behind it."""
+
+    source = RedisStreamsConsumer("load-two")
+
+    async def process(self, message: Message[Any]) -> None:
+        """Do nothing."""

@@ -29,7 +29,9 @@ WIDEST = 90  # columns of a plot
 
 @click.command()
 @click.argument("target", metavar="FILE|MODULE[:CLASS]")
-@click.option("-n", "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
+@click.option(
+    "-n", "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes of each."
+)
 @click.option(
     "--rate",
     default=100.0,
@@ -45,6 +47,12 @@ WIDEST = 90  # columns of a plot
     help="For how long messages are sent.",
 )
 @click.option("--keys", default=100, show_default=True, type=click.IntRange(min=1), help="Different keys.")
+@click.option(
+    "--pipeline",
+    is_flag=True,
+    help="Take all workers of the file for the stages of a pipeline, in its order: messages go to the first, and are done "
+    "when the last has processed what came of them.",
+)
 @click.option(
     "--messages",
     "file",
@@ -63,6 +71,7 @@ def command(
     rate: float,
     seconds: float,
     keys: int,
+    pipeline: bool,
     file: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -76,12 +85,12 @@ def command(
     Example: pythia loadtest worker.py --workers 4 --rate 1000 --seconds 30
     """
     logs.configure("warning")
-    (kind,) = _one(target)
+    kinds = load_workers(target) if pipeline else _one(target)
     if plot is not None:
         _write(plot, "")  # what cannot be written is told now
     with _progress() as watch:
         tester = LoadTester(
-            worker_class=kind,
+            worker_class=kinds,
             num_workers=workers,
             messages_per_second=rate,
             duration_seconds=seconds,
@@ -104,7 +113,8 @@ def _one(target: str) -> Sequence[Any]:
     if len(kinds) > 1:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ConfigError(
-            f"{target} defines several workers; name one, {target}:{kinds[0].__name__}: {names}"
+            f"{target} defines several workers; name one, {target}:{kinds[0].__name__}, or take them for the stages of a "
+            f"pipeline by --pipeline: {names}"
         )
     return kinds
 

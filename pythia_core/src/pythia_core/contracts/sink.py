@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from pythia_core.contracts.message import HeaderValue
+from pythia_core.contracts.message import Headers, HeaderValue
 from pythia_core.contracts.resource import Resource
 from pythia_core.errors import WriteError
 
@@ -30,6 +30,16 @@ class Output:
     value: Any
     key: str | bytes | None = attrs.field(default=None, kw_only=True)
     headers: HeaderInput | None = attrs.field(default=None, kw_only=True)
+
+    def with_header(self, name: str, value: HeaderValue) -> Output:
+        """Return this output with one header more, unless it has one of this name."""
+        given = self.headers or ()
+        if isinstance(given, Headers):
+            pairs = given.items_all()
+        else:
+            pairs = tuple(given.items() if isinstance(given, Mapping) else given)
+        known = any(had == name for had, _ in pairs)
+        return self if known else attrs.evolve(self, headers=(*pairs, (name, value)))
 
 
 @attrs.frozen

@@ -6,12 +6,11 @@ here with the message's own id, and goes on with its outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from pythia_core.contracts import Handler, Headers, Message, Middleware, Output, Phase
+from pythia_core.contracts import Handler, Message, Middleware, Output, Phase
 from pythia_core.logs import context
 
 __all__ = ["LogContext"]
@@ -67,14 +66,4 @@ class LogContext(Middleware):
     def _handed_on(self, result: Any, said: dict[str, Any]) -> Any:
         many = isinstance(result, list | tuple) and all(isinstance(item, Output) for item in result)
         outputs = result if many else [result if isinstance(result, Output) else Output(None, result)]
-        return [self._with_header(output, str(said["correlation_id"])) for output in outputs]
-
-    def _with_header(self, output: Output, correlation: str) -> Output:
-        given = output.headers or ()
-        if isinstance(given, Headers):
-            pairs = given.items_all()
-        else:
-            pairs = tuple(given.items() if isinstance(given, Mapping) else given)
-        if any(name == self.header for name, _ in pairs):
-            return output
-        return attrs.evolve(output, headers=(*pairs, (self.header, correlation)))
+        return [output.with_header(self.header, str(said["correlation_id"])) for output in outputs]

@@ -22,7 +22,7 @@ from pythia_core.engine.engine import effective_order
 from pythia_core.loader import load_workers
 from pythia_core.runtime import Runtime
 from pythia_core.standalone import run_here
-from pythia_core.testing.recording import Recorder
+from pythia_core.testing.recording import Recorder, sends_handed_on
 from pythia_core.worker import Worker
 
 __all__ = ["is_ordered", "recorded"]
@@ -48,19 +48,20 @@ def is_ordered(runtime: Runtime, processes: int) -> bool:
     return processes == 1 or runtime.source.capabilities.order_scope == "partition"
 
 
-def main(target: str, run: str, folder: str, slot: int, processes: int) -> int:
+def main(target: str, run: str, folder: str, number: int, processes: int) -> int:
     """Run the worker until standard input ends; write a file once it is ready."""
 
     def make(worker: Worker[Any]) -> Runtime:
-        runtime = recorded(worker, run, Path(folder, f"attempts-{slot}"), slot)
-        ready = Path(folder, f"ready-{slot}")
+        runtime = recorded(worker, run, Path(folder, f"attempts-{number}"), number % processes)
+        ready = Path(folder, f"ready-{number}")
         said = orjson.dumps({"ordered": is_ordered(runtime, processes)})
         threading.Thread(target=_watch, args=(runtime, ready, said), daemon=True).start()
         return runtime
 
     logs.configure("warning")
     (kind,) = load_workers(target)
-    return run_here(kind(), make)
+    with sends_handed_on():
+        return run_here(kind(), make)
 
 
 def _watch(runtime: Runtime, ready: Path, said: bytes) -> None:
@@ -90,5 +91,5 @@ def _ended(wait: float | None) -> bool:
 
 
 if __name__ == "__main__":
-    target, run, folder, slot, processes = sys.argv[1:]
-    raise SystemExit(main(target, run, folder, int(slot), int(processes)))
+    target, run, folder, number, processes = sys.argv[1:]
+    raise SystemExit(main(target, run, folder, int(number), int(processes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import orjson
 
 from pythia_core.errors import ConfigError, PythiaError
 from pythia_core.testing.child import is_ordered, recorded
+from pythia_core.testing.recording import sends_handed_on
 from pythia_core.worker import Worker
 
 __all__ = ["LoadTestError", "here", "processes", "target_of"]
@@ -47,28 +48,35 @@ def target_of(kind: AnyWorker) -> str:
 
 
 @asynccontextmanager
-async def here(kind: AnyWorker, run: str, folder: Path) -> AsyncIterator[bool]:
-    """Run one worker in this event loop; yield whether it keeps order."""
-    worker = kind()
-    runtime = recorded(worker, run, folder / "attempts-0")
-    async with anyio.create_task_group() as group:
-        group.start_soon(runtime.run)
-        if not await _until(lambda: runtime.health().ready, READY_SECONDS):
-            raise LoadTestError(f"{runtime.name} is not ready: {'; '.join(runtime.health().reasons)}")
-        yield is_ordered(runtime, 1)
-        runtime.stop("the load test has ended")
+async def here(kinds: Sequence[AnyWorker], run: str, folder: Path) -> AsyncIterator[bool]:
+    """Run one worker of each kind in this event loop; yield whether all keep order."""
+    runtimes = [recorded(kind(), run, folder / f"attempts-{number}") for number, kind in enumerate(kinds)]
+    with sends_handed_on():
+        async with anyio.create_task_group() as group:
+            for runtime in runtimes:
+                group.start_soon(runtime.run)
+            await _until(lambda: all(runtime.health().ready for runtime in runtimes), READY_SECONDS)
+            for runtime in runtimes:
+                if not (health := runtime.health()).ready:
+                    raise LoadTestError(f"{runtime.name} is not ready: {'; '.join(health.reasons)}")
+            yield all(is_ordered(runtime, 1) for runtime in runtimes)
+            for runtime in runtimes:
+                runtime.stop("the load test has ended")
 
 
 @asynccontextmanager
-async def processes(target: str, run: str, folder: Path, count: int) -> AsyncIterator[bool]:
-    """Run so many processes of a worker; yield, once all are ready, whether they keep order.
+async def processes(targets: Sequence[str], run: str, folder: Path, count: int) -> AsyncIterator[bool]:
+    """Run so many processes of each worker; yield, once all are ready, whether they keep order.
+
+    Process ``n`` is one of the worker ``n // count``.
 
     Raises:
         LoadTestError: if a process ended by itself, did not become ready, or did not end well.
     """
     started: list[subprocess.Popen[bytes]] = []
     try:
-        started.extend(_start(target, run, folder, slot, count) for slot in range(count))
+        numbers = range(len(targets) * count)
+        started.extend(_start(targets[number // count], run, folder, number, count) for number in numbers)
         yield await _ready(started, folder)
         await _stopped(started, folder)
     finally:
@@ -80,10 +88,10 @@ async def processes(target: str, run: str, folder: Path, count: int) -> AsyncIte
             process.wait()
 
 
-def _start(target: str, run: str, folder: Path, slot: int, count: int) -> subprocess.Popen[bytes]:
-    arguments = [target, run, str(folder), str(slot), str(count)]
+def _start(target: str, run: str, folder: Path, number: int, count: int) -> subprocess.Popen[bytes]:
+    arguments = [target, run, str(folder), str(number), str(count)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    with (folder / f"log-{slot}").open("wb") as log:
+    with (folder / f"log-{number}").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "pythia_core.testing.child", *arguments],
             stdin=subprocess.PIPE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,13 @@ class LoadTester:
     on the broker in memory runs once, in this event loop, since nothing outside this process could reach that broker.
     Messages that lay there before are processed too, and not counted.
 
+    Of several classes, the stages of a pipeline, the first gets the messages, and a message is done when the last one has
+    processed what came of it: latency, losses, repetitions and order are those from end to end. A message is known by a
+    header, which what a handler returns, or sends by a sink's ``send``, is given; what a batch writes is not followed.
+
     Args:
-        worker_class: what to run; it has to stand at the top level of a file.
-        num_workers: how many processes.
+        worker_class: what to run, one class or the stages in turn; each has to stand at the top level of a file.
+        num_workers: how many processes, of each class.
         messages_per_second: how many messages are sent, evenly, whether or not the workers keep up.
         duration_seconds: for how long.
         message_factory: makes the body of message ``n``, counted from 0; ``{"id": n}`` if left out.
@@ -74,7 +78,7 @@ class LoadTester:
             assert results.latency(99) < 0.5
     """
 
-    worker_class: AnyWorker
+    worker_class: AnyWorker | Sequence[AnyWorker]
     num_workers: int = attrs.field(default=1, validator=_positive)
     messages_per_second: float = attrs.field(default=100.0, validator=_positive)
     duration_seconds: float = attrs.field(default=10.0, validator=_positive)
@@ -94,14 +98,32 @@ class LoadTester:
         arrivals = self._arrivals()
         source = self._source()
         with tempfile.TemporaryDirectory(prefix="pythia-load-") as name:
-            log = _Log(Path(name))
+            log = _Log(Path(name), self._last)
             async with self._crew(source, arrivals.run, log.folder) as ordered:
                 await self._load(arrivals, source.counterpart(), log)
             log.read()
         keys = self.keys if ordered else None
         return judge(
-            arrivals.began, arrivals.total, arrivals.confirmed, list(log.by_worker.values()), keys=keys
+            arrivals.began,
+            arrivals.total,
+            arrivals.confirmed,
+            [made for number, made in log.by_number() if number >= self._last],
+            keys=keys,
+            earlier=[made for number, made in log.by_number() if number < self._last],
         )
+
+    @property
+    def _stages(self) -> Sequence[AnyWorker]:
+        return (self.worker_class,) if isinstance(self.worker_class, type) else tuple(self.worker_class)
+
+    @property
+    def _in_memory(self) -> bool:
+        return isinstance(self._source(), MemoryConsumer)
+
+    @property
+    def _last(self) -> int:
+        """The number of the first process of the last stage."""
+        return (len(self._stages) - 1) * (1 if self._in_memory else self.num_workers)
 
     def _arrivals(self) -> Arrivals:
         return Arrivals(
@@ -114,15 +136,16 @@ class LoadTester:
 
     def _source(self) -> Source:
         """Return where the workers read; a class that says so is not made for it, since that is done once in a process."""
-        source = self.worker_class.source
+        first = self._stages[0]
+        source = first.source
         if isinstance(source, NoSource):
-            return Runtime(self.worker_class()).source
-        return source.resolve(Start(worker_name(self.worker_class), environ=os.environ))
+            return Runtime(first()).source
+        return source.resolve(Start(worker_name(first), environ=os.environ))
 
     def _crew(self, source: Source, run: str, folder: Path) -> AbstractAsyncContextManager[bool]:
         if isinstance(source, MemoryConsumer):
-            return here(self.worker_class, run, folder)
-        return processes(target_of(self.worker_class), run, folder, self.num_workers)
+            return here(self._stages, run, folder)
+        return processes([*map(target_of, self._stages)], run, folder, self.num_workers)
 
     async def _load(self, arrivals: Arrivals, sink: Sink, log: _Log) -> None:
         """Send the messages and wait for what becomes of them."""
@@ -152,17 +175,24 @@ class _Log:
     """What the processes have written down so far."""
 
     folder: Path
-    by_worker: dict[Path, list[Attempt]] = attrs.field(factory=dict[Path, list[Attempt]], init=False)
+    last: int  # the number of the first process whose attempts make a message done
+    by_worker: dict[int, list[Attempt]] = attrs.field(factory=dict[int, list[Attempt]], init=False)
     done: set[int] = attrs.field(factory=set[int], init=False)
 
     def read(self) -> int:
         """Read what is new, and return how many attempts there are in all."""
-        for path in sorted(self.folder.glob("attempts-*")):
-            known = self.by_worker.setdefault(path, [])
+        for path in self.folder.glob("attempts-*"):
+            number = int(path.name.removeprefix("attempts-"))
+            known = self.by_worker.setdefault(number, [])
             new = read_attempts(path, len(known))
             known += new
-            self.done.update(attempt.number for attempt in new if attempt.good)
+            if number >= self.last:
+                self.done.update(attempt.number for attempt in new if attempt.good)
         return sum(map(len, self.by_worker.values()))
+
+    def by_number(self) -> list[tuple[int, list[Attempt]]]:
+        """Return what each process did, by its number."""
+        return sorted(self.by_worker.items())
 
 
 @asynccontextmanager

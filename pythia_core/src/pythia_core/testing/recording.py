@@ -1,6 +1,6 @@
 """Writes down each attempt at a message of a load test, in a file for each process, and reads all of them back.
 
-A line's worth of bytes goes out by one write, appended, so that what a process has done survives even its kill. Times are
+Messages are known by a header, which goes on with what a stage of a pipeline writes for them. A line's worth of bytes goes out by one write, appended, so that what a process has done survives even its kill. Times are
 of the machine's monotonic clock, which all processes on it share.
 """
 
@@ -10,18 +10,23 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from pythia_core.contracts import Handler, Message, Middleware, Phase
+from pythia_core.contracts import Handler, HeaderInput, Message, Middleware, Output, Phase, Sink
 from pythia_core.errors import BatchError, Skip
 
-__all__ = ["HEADER", "Attempt", "Recorder", "read_attempts", "tag"]
+__all__ = ["HEADER", "Attempt", "Recorder", "read_attempts", "sends_handed_on", "tag"]
 
 HEADER = "pythia-load"
 _RECORD = struct.Struct("<I?ddd")
+
+_at_work: ContextVar[str] = ContextVar("_at_work", default="")
+"""The header of the message that this handler works on."""
 
 
 @attrs.frozen
@@ -67,6 +72,8 @@ class Recorder(Middleware):
 
         async def recorded(given: Message[Any] | Sequence[Message[Any]]) -> Any:
             messages = (given,) if isinstance(given, Message) else given
+            header = _text(given.headers.get(HEADER)) if isinstance(given, Message) else ""
+            _at_work.set(header)
             started = time.monotonic()
             bad: set[int] | range = range(len(messages))
             try:
@@ -80,7 +87,7 @@ class Recorder(Middleware):
                 raise
             finally:
                 os.write(file, b"".join(self._records(messages, bad, started)))
-            return result
+            return _handed_on(result, header) if header and result is not None else result
 
         return recorded
 
@@ -93,6 +100,35 @@ class Recorder(Middleware):
             if run == self._run:
                 number, _, intended = rest.partition(" ")
                 yield _RECORD.pack(int(number), index not in bad, float(intended), started, ended)
+
+
+def _handed_on(result: Any, header: str) -> Any:
+    """Return what a handler returned with the header on each output."""
+    many = isinstance(result, list | tuple) and all(isinstance(item, Output) for item in result)
+    outputs = result if many else [result if isinstance(result, Output) else Output(None, result)]
+    return [output.with_header(HEADER, header) for output in outputs]
+
+
+@contextmanager
+def sends_handed_on() -> Iterator[None]:
+    """Have what handlers send themselves, by ``await self.sink.send(...)``, carry the header too.
+
+    Every sink's ``send`` is the contract's own, so it is exchanged there, for the length of a load test.
+    """
+    send = Sink.send
+
+    async def sending(
+        sink: Sink, value: Any, *, key: str | bytes | None = None, headers: HeaderInput | None = None
+    ) -> None:
+        if header := _at_work.get():
+            headers = Output(sink, value, headers=headers).with_header(HEADER, header).headers
+        await send(sink, value, key=key, headers=headers)
+
+    setattr(Sink, "send", sending)  # noqa: B010 - a type checker rightly minds that a method is exchanged
+    try:
+        yield
+    finally:
+        setattr(Sink, "send", send)  # noqa: B010
 
 
 def _text(value: Any) -> str:

@@ -109,6 +109,7 @@ def judge(
     by_worker: Sequence[Sequence[Attempt]],
     *,
     keys: int | None,
+    earlier: Sequence[Sequence[Attempt]] = (),
 ) -> LoadResults:
     """Return what the attempts of all processes come to.
 
@@ -118,6 +119,7 @@ def judge(
         sent: the numbers of those that the broker confirmed.
         by_worker: the attempts of each process.
         keys: message ``n`` has the key ``n % keys``; None where no order is promised.
+        earlier: the attempts of each process of earlier stages, whose failures count too.
     """
     attempts = [attempt for made in by_worker for attempt in made]
     good = [attempt for attempt in attempts if attempt.good]
@@ -138,12 +140,12 @@ def judge(
         failed=len((owed & attempted) - done),
         lost=len(owed - attempted),
         duplicates=len(good) - len(first_good),
-        attempts=len(attempts),
-        errors=len(attempts) - len(good),
+        attempts=len(attempts) + sum(map(len, earlier)),
+        errors=len(attempts) - len(good) + sum(not attempt.good for made in earlier for attempt in made),
         order_violations=None if keys is None else _violations(attempts, first_good, keys),
         seconds=last - began,
         latencies=sorted(latency for _, latency in timeline),
-        by_worker=tuple(map(len, by_worker)),
+        by_worker=tuple(map(len, (*earlier, *by_worker))),
         timeline=timeline,
     )
 
