@@ -315,6 +315,27 @@ class Retries(World):
         await super().handle(messages)
 
 
+async def test_a_suspect_that_waits_is_not_counted_with_a_killer_that_is_none_yet() -> None:
+    """U2: nor is the one behind it of its key: both are given back, and come with others, which the broker does not count."""
+    world = Waits(order="key", retry=RetryPolicy(attempts=100, base=0.2, cap=0.2))
+    for body, key in ((b"fails", "a"), (b"behind", "a")):
+        world.broker.publish("orders", body, key=key)
+    await deliver_often(world.broker, SUSPECT_AFTER)
+    world.broker.publish("orders", b"kill")
+    await world.last(3, SUSPECT_AFTER + 4)
+    assert world.dead == [b"kill"]
+
+
+class Waits(World):
+    """Processes with a message that fails until the killer is found."""
+
+    async def handle(self, messages: Any) -> None:
+        """Fail, work, or die."""
+        if messages.raw == b"fails" and not self.dead:
+            raise Retry(0.2)
+        await super().handle(messages)
+
+
 async def test_a_stop_while_a_suspect_runs_counts_nothing() -> None:
     """It is waited for; one that had not begun goes back as if it had never been delivered."""
     broker, gate = MemoryBroker(), anyio.Event()
@@ -403,6 +424,14 @@ async def test_two_killers_of_a_log() -> None:
     await world.last(5, 2 * (SUSPECT_AFTER + 3) + 1)
     assert world.dead == [b"kill a", b"kill b"]
     assert world.deaths <= 2 * (SUSPECT_AFTER + 3)
+
+
+async def test_one_that_has_survived_alone_is_not_blamed_for_what_runs_next() -> None:
+    """V2: the killer lies past the suspicious range, and ends the process before anything is settled."""
+    world = World(b"survives", b"kill", span=1, batch_timeout=60.0, **LOG)
+    await die(world.broker, SUSPECT_AFTER, span=1)
+    await world.last(2, 2 * (SUSPECT_AFTER + 3) + 1)
+    assert world.dead == [b"kill"]
 
 
 async def test_the_retry_of_a_suspect_of_a_log_runs_alone_too() -> None:

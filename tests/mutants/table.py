@@ -942,7 +942,7 @@ MUTANTS: Final = (
     engine(
         "brake",
         "brake",
-        " and not self._suspect(message)",
+        " and not self._barred(message)",
         "",
         "test_suspects.py::test_suspects_that_fail_do_not_keep_the_brake_engaged",
     ),
@@ -1027,8 +1027,8 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "suspects",
-        "                self._waited[message.id] = failure, due\n",
-        "                pass\n",
+        "                waited[message.id] = message._failure, max",
+        "                max",
         "test_suspects.py::test_a_suspect_that_waits_for_its_retry_does_not_run_beside_another",
     ),
     engine(
@@ -1132,6 +1132,20 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "line",
+        "            await self._confirmed(ledger)\n            self._named = None\n",
+        "            self._named = None\n",
+        "test_suspects.py::test_one_that_has_survived_alone_is_not_blamed_for_what_runs_next",
+    ),
+    engine(
+        "a message that kills its process",
+        "suspects",
+        "            self._give_back_others(session, None)\n            await",
+        "            await",
+        "test_suspects.py::test_a_suspect_that_waits_is_not_counted_with_a_killer_that_is_none_yet",
+    ),
+    engine(
+        "a message that kills its process",
+        "line",
         "                ledger.solo = None  # it has survived\n",
         "                pass\n",
         "test_line.py::test_a_suspect_that_has_survived_is_named_no_more",
@@ -1139,15 +1153,15 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "line",
-        "        ledger.trying = None\n",
-        "",
+        "        ledger.trying, self._named = None, ledger\n",
+        "        self._named = ledger\n",
         "test_line.py::test_a_suspect_that_has_survived_is_named_no_more",
     ),
     engine(
         "a message that kills its process",
         "line",
-        "            self._hold(True)\n            await self._settle_down()\n",
-        "            self._hold(True)\n",
+        "                await self._settle_down()\n                if not brake",
+        "                if not brake",
         "test_line.py::test_nobody_is_named_while_others_are_at_work",
     ),
     # -- notes ---------------------------------------------------------------------------------------------------

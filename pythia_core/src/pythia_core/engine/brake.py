@@ -58,7 +58,7 @@ class Brake:
         stats: counters shared with the rest of the engine.
         published: messages whose handler has returned and whose outputs are on their way.
         clock: monotonic seconds.
-        suspect: tells whether a message may run alone only.
+        barred: tells whether a message is no probe now.
         run_suspect: runs one suspect; returns False if there is none.
         released: called when all goes on as ever, before anything does.
     """
@@ -74,7 +74,7 @@ class Brake:
         *,
         published: Collection[object],
         clock: Clock,
-        suspect: Callable[[Message[Any]], bool],
+        barred: Callable[[Message[Any]], bool],
         run_suspect: Callable[[], Awaitable[bool]],
         released: Callable[[], object],
     ) -> None:
@@ -86,7 +86,7 @@ class Brake:
         self._stats = stats
         self._published = published
         self._clock = clock
-        self._suspect = suspect
+        self._barred = barred
         self._run_suspect = run_suspect
         self._released = released
         self._first_failures = 0
@@ -191,7 +191,7 @@ class Brake:
     def _ready(self, *, failed: bool) -> Message[Any] | None:
         """Return the first ready message, no suspect, that has failed before, or that has not."""
         for message in self._scheduler.ready:
-            if hasattr(message, "_failure") == failed and not self._suspect(message):
+            if hasattr(message, "_failure") == failed and not self._barred(message):
                 return message
         return None
 

@@ -191,7 +191,7 @@ class Engine:
             stats,
             published=self.publisher.jobs,
             clock=self.clock,
-            suspect=lambda message: self.suspects.is_one(message),
+            barred=self._barred,
             run_suspect=self._run_suspect,
             released=self._brake_released,
         )
@@ -307,6 +307,10 @@ class Engine:
             self.line.due(message)
         else:
             self.suspects.due(message)
+
+    def _barred(self, message: Message[Any]) -> bool:
+        """Tell whether a message may not run just so: it is a suspect, or one is being seen to."""
+        return self.suspects.alone or self.line.holding or self.suspects.is_one(message)
 
     async def _run_suspect(self) -> bool:
         """Run one suspect for the brake; return False if there is none."""

@@ -5,7 +5,8 @@ what is known of a message stands in the partition's note (:mod:`~pythia_core.en
 yet has to wait here. Invariants:
 
 - V1. All of a suspicious partition waits here, so that order by key is kept; what its note says is done is not run again.
-- V2. While a suspect runs, for the first time or again, nothing else runs or is on its way to a sink, and the broker has confirmed a note that names it.
+- V2. While a suspect runs, for the first time or again, nothing else runs or is on its way to a sink, and the broker has
+  confirmed a note that names it. Before anything but another suspect runs, it has confirmed one that names none.
 - V3. A suspect that its note names :data:`~pythia_core.engine.suspects.SOLO_CRASHES` times is dead-lettered, not run.
 - V4. A suspect that fails waits for its retry like any other message; only those of its key wait behind it.
 - V5. A partition is suspicious for ``limits.span`` positions from where it was assigned, or until it has no more messages,
@@ -52,7 +53,10 @@ class Line:
         self._engine = engine
         self._lines: dict[NotedLedger, deque[Message[Any]]] = {}  # none of them empty
         self._at_work = False  # a task sees to the line
-        self._holding = False  # all else is stopped
+        self.holding = False  # all else is stopped
+        self._named: Ledger | None = (
+            None  # whose note names the suspect that ran last, as far as the broker knows
+        )
         self._due = deque[Message[Any]]()  # whose retry has come; the scheduler has them
 
     def take_in(self, ledger: Ledger, message: Message[Any], number: int) -> None:
@@ -90,6 +94,7 @@ class Line:
             return False
         self._hold(True)
         await self._try(message)
+        await self._clear()
         if not self._at_work:  # else it has released the brake, and the line goes on
             self._hold(False)
         return True
@@ -109,17 +114,26 @@ class Line:
 
     async def _run(self) -> None:
         brake = self._engine.brake
-        while (self._lines or self._due) and not brake.engaged:
-            if not self._due and self._next() is None:
+        while (self._lines or self._due or self._named) and not brake.engaged:
+            if self._due or self._next() is not None:
+                self._hold(True)
+                await self._settle_down()
+                if not brake.engaged and (message := self._choose()) is not None:
+                    await self._try(message)
+            elif self._named is not None:
+                await self._clear()
+            else:
                 self._hold(False)
                 await anyio.sleep(RETRY_LOOK)
-                continue
-            self._hold(True)
-            await self._settle_down()
-            if not brake.engaged and (message := self._choose()) is not None:
-                await self._try(message)
+        await self._clear()
         self._hold(False)
         self._at_work = False
+
+    async def _clear(self) -> None:
+        """Wait until the broker has a note that does not name the suspect that ran last: what runs now is not its fault."""
+        if (ledger := self._named) is not None:
+            await self._confirmed(ledger)
+            self._named = None
 
     def _choose(self, *, new: bool = False) -> Message[Any] | None:
         """Return a suspect whose retry has come, or else the first that waits; with ``new`` the other way round."""
@@ -128,9 +142,9 @@ class Line:
 
     def _hold(self, wanted: bool) -> None:
         """Stop all else, or let it go on."""
-        if wanted == self._holding:
+        if wanted == self.holding:
             return
-        self._holding = wanted
+        self.holding = wanted
         if wanted:
             self._engine.stops.add(REASON)
             self._engine.pool.pause()
@@ -203,7 +217,7 @@ class Line:
             await self._settle_down()
             if count:
                 ledger.solo = None  # it has survived
-        ledger.trying = None
+        ledger.trying, self._named = None, ledger
 
     async def _confirmed(self, ledger: Ledger) -> None:
         """Wait until the broker has the note, or the partition is gone."""

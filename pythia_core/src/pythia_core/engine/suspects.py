@@ -2,10 +2,11 @@
 
 Invariants:
 
-- U1. A suspect that comes with others is given back at once and never run beside them.
-- U2. While a suspect runs, for the first time or again, nothing else runs, is on its way to a sink, or waits here to be
-  run: all of it has been given back and the broker has confirmed that. So only the delivery of the one that runs is
-  counted, if the process ends. Another suspect that waited for its retry keeps its attempts and its time, by its id.
+- U1. A suspect that comes with others is given back at once, or waits, and is never run beside them.
+- U2. While a suspect runs, for the first time or again, nothing else runs, is on its way to a sink, or waits here: all of
+  it has been given back and the broker has confirmed that. So only the delivery of the one that runs is counted, if the
+  process ends. One that is to run again is given back too, and comes with others, which is not counted, to wait here for
+  its time; it keeps its attempts by its id, and its place before those of its key.
 - U3. A suspect delivered alone :data:`SOLO_CRASHES` times, each time without an end, is dead-lettered without being run.
   With order by key, one whose key waits for a retry keeps its place behind it.
 - U4. When no more suspects come all goes on as ever, whatever became of them.
@@ -21,7 +22,6 @@ This is for sources that acknowledge each message and count deliveries; how they
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from anyio.abc import TaskGroup
 
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.source import SUSPECT_AFTER
-from pythia_core.engine.ledger import RELEASED, Ledger
+from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.outcomes import Crashed, Failure
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ log = logging.getLogger("pythia.suspects")
 SOLO_CRASHES = 3  # of a message that runs alone; then it is taken for the cause
 REASON = "a message that may have ended its process runs alone"
 LOOK = 0.01  # seconds between looks at whether everything else has ended
+FORGET = 600.0  # seconds after the time of its retry until one that has not come again is somebody else's
 CONFIRM = 30.0  # seconds a broker may take to confirm what was given back, before all goes on without that
 DELIVERIES = attrgetter("deliveries")
 
@@ -60,12 +61,11 @@ class Suspects:
         self._engine = engine
         capabilities = engine.source.capabilities
         self.watches = capabilities.delivery_count and capabilities.ack != "cumulative"
-        self._alone = False  # from the first suspect until no more come
+        self.alone = False  # from the first suspect until no more come
         self._wanted = False  # all else has ended: the next fetch brings one
         self._asked = False  # that fetch is under way
         self._answered = anyio.Event()
         self._found: Message[Any] | None = None
-        self._due = deque[Message[Any]]()  # whose retry has come
         self._kept = False  # some wait for the brake; the scheduler has them
         self._probed: set[str] = set()  # whose turn as a probe has been, by id
         self._waited: dict[str, tuple[Failure, float]] = {}  # given back while they waited for a retry, by id
@@ -82,19 +82,27 @@ class Suspects:
         return self.watches and (message.deliveries or 0) > SUSPECT_AFTER
 
     def take_in(self, ledger: Ledger, message: Message[Any], number: int) -> bool:
-        """Keep a message that came alone as it was asked for, or give it back; return False if it is no suspect."""
+        """Take in a suspect that came alone as it was asked for, or among others; return False if it is none."""
         if message.deliveries is None or message.deliveries <= SUSPECT_AFTER:
             return False
+        self._engine.scheduler.admit([(ledger, (message,), number)])
+        if message.id in self._waited:
+            message._failure = self._waited[message.id][0]
         if self._asked:
             self._found = message
-            self._engine.scheduler.admit([(ledger, (message,), number)])  # the workers are paused
         elif self._engine.brake.engaged:
-            self._engine.scheduler.admit([(ledger, (message,), number)])
             self._kept = True
-        else:
-            message._ledger, message._sequence, message._lane = ledger, number, None
-            self._give_back(message)
+        elif not self.alone and not self._is_early(message):
+            log.warning("%r was delivered %s times: it runs alone", message, message.deliveries)
+            self._begin()
         return True
+
+    def _is_early(self, message: Message[Any]) -> bool:
+        """Park a suspect whose time has not come; tell whether it, or the one of its key before it, has to wait."""
+        if message in self._engine.scheduler.ready:
+            return self._still_waits(message)
+        waiting = filter(self.is_one, self._engine.parking.messages())
+        return any(head._ledger is message._ledger and head._lane == message._lane for head in waiting)
 
     def fetched(self) -> None:
         """Take note that a fetch has returned, and what it brought has been taken in."""
@@ -102,21 +110,12 @@ class Suspects:
             self._wanted = self._asked = False
             self._answered.set()
 
-    def _give_back(self, message: Message[Any]) -> None:
-        message._ledger.mark(message, RELEASED)
-        self._engine.stats.finished += 1
-        self._engine.stats.released += 1
-        if not self._alone:
-            log.warning("%r was delivered %s times: it runs alone", message, message.deliveries)
-            self._begin()
-
     def due(self, message: Message[Any]) -> None:
         """Have a suspect run again whose retry has come."""
-        self._engine.scheduler.requeue(message)  # the workers are paused by us, or by the brake
+        self._engine.scheduler.requeue(message)
         if self._engine.brake.engaged:
             self._kept = True
         else:
-            self._due.append(message)
             self._begin()
 
     def brake_released(self) -> None:
@@ -126,19 +125,19 @@ class Suspects:
 
     async def run_one(self) -> bool:
         """Run one for the brake, which has nothing better to probe with; return False if none waits for that."""
-        if self._alone or not self._kept:
+        if self.alone or not self._kept:
             return False
         self._hold()
         await self._run(probing=True)
         return True
 
     def _begin(self) -> None:
-        if not self._alone:
+        if not self.alone:
             self._hold()
             self._group.start_soon(self._run, name="pythia suspects")
 
     def _hold(self) -> None:
-        self._alone = True
+        self.alone = True
         self._engine.stops.add(REASON, self._allowed)
         self._engine.pool.pause()
 
@@ -152,41 +151,39 @@ class Suspects:
         session, brake = self._engine._session, self._engine.brake
         assert session is not None
         self._kept = False
-        message = self._due.popleft() if self._due else None
-        self._give_back_others(session, message)
-        while await self._cleared(session) and (probing or not brake.engaged):
-            if (message := message or await self._following()) is None:
+        self._give_back_others(session, None)
+        probed = False
+        while await self._cleared(session) and not probed and (probing or not brake.engaged):
+            if (message := await self._next()) is None:
                 self._probed.clear()
                 break
-            ran = await self._try(session, message)
-            message = None
-            if ran and brake.engaged:
-                break
-        self._end(session)
+            probed = await self._try(session, message) and brake.engaged
+        await self._end(session)
 
-    def _end(self, session: Session) -> None:
-        """Let all go on as ever; what waits for the brake comes again and is not counted meanwhile."""
-        self._alone = self._wanted = self._asked = False
-        if self._engine.brake.engaged:
-            self._due.clear()
+    async def _end(self, session: Session) -> None:
+        """Let all go on as ever; suspects that wait are given back first, and come again without being counted."""
+        engine = self._engine
+        self._wanted = self._asked = False
+        if (
+            any(map(self.is_one, (*engine.parking.messages(), *engine.scheduler.ready)))
+            and not session.closing
+        ):
             self._give_back_others(session, None)
-        else:
-            self._waited.clear()
+            await self._cleared(session)
+        if not engine.brake.engaged:
             self._probed.clear()
-        self._engine.pool.resume()
-        self._engine.stops.discard(REASON)
-
-    async def _following(self) -> Message[Any] | None:
-        """Return a suspect whose retry has come, or else one that is fetched, if there are any."""
-        found = None if self._due else await self._next()
-        return self._due.popleft() if found is None and self._due else found
+        since = engine.clock() - FORGET
+        self._waited = {id: waited for id, waited in self._waited.items() if waited[1] > since}
+        self.alone = False
+        engine.pool.resume()
+        engine.stops.discard(REASON)
 
     def _give_back_others(self, session: Session, keep: Message[Any] | None) -> bool:
         """Give back all but one message, so that nothing is counted that does not run; return False if there was nothing."""
-        waiting = [(message, 0.0) for message in self._engine.scheduler.ready if message is not keep]
-        for message, due in (*waiting, *self._engine.parking.due()):
-            if (failure := getattr(message, "_failure", None)) and failure.alone and message.id:
-                self._waited[message.id] = failure, due
+        now, waited = self._engine.clock(), self._waited
+        for message, due in (*((m, now) for m in self._engine.scheduler.ready), *self._engine.parking.due()):
+            if message is not keep and self.is_one(message) and hasattr(message, "_failure"):
+                waited[message.id] = message._failure, max(due, waited.get(message.id, (None, 0.0))[1])
         ledgers = [ledger for ledger in session.ledgers.values() if ledger.stopped is None]
         return session.drain.release(ledgers, keep) > 0
 
@@ -225,16 +222,13 @@ class Suspects:
         return False
 
     def _still_waits(self, message: Message[Any]) -> bool:
-        """Tell a suspect what it knew before it was given back, and park it if the time of its retry has not come.
+        """Park a suspect if the time of its retry has not come.
 
         One that has probed for the brake waits until all others have.
         """
         if self._engine.brake.engaged and message.id in self._probed:
             return True
-        failure, due = self._waited.pop(message.id, (None, 0.0))
-        if failure is not None:
-            message._failure = failure
-        if (rest := due - self._engine.clock()) <= 0:
+        if (rest := self._waited.get(message.id, (None, 0.0))[1] - self._engine.clock()) <= 0:
             return False
         self._engine.scheduler.ready.remove(message)
         self._engine.parking.park(message, rest)
