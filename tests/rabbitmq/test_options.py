@@ -183,3 +183,25 @@ class Slow(Worker):
         assert len(found) == (told != "")
         assert all(told in text for text in found)
         assert level in {finding.level for finding in findings}
+
+
+def test_check_says_what_a_small_prefetch_bounds(tmp_path: Path) -> None:
+    """As the guide's example has it: ten at once, though twenty could run."""
+    code = """
+from pythia import Worker
+from pythia.brokers.rabbitmq import RabbitMQConsumer
+
+class Small(Worker):
+    source = RabbitMQConsumer("tasks"OPTIONS)
+
+    async def process(self, message):
+        pass
+"""
+    for number, (options, told) in enumerate([(", prefetch_count=10", 1), ("", 0)]):
+        file = tmp_path / f"small_{number}.py"
+        file.write_text(code.replace("OPTIONS", options))
+        texts = [finding.text for finding in check_target(str(file), Plan(environ={}, limit=None))]
+        assert (
+            texts.count("tasks lets no more than 10 out at a time, fewer than max_concurrent_tasks=20")
+            == told
+        )

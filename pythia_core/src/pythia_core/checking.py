@@ -142,15 +142,22 @@ def _reading(runtime: Runtime) -> Iterator[Fact]:
 
 def _work(runtime: Runtime) -> Iterator[Fact]:
     settings = runtime.resolved.settings
+    name, most = "max_concurrent_tasks", settings.max_concurrent_tasks
     if takes_batches(runtime.worker):
+        name, most = "batch_size", settings.batch_size
         yield (
             "ok",
             f"takes batches of up to {settings.batch_size}, or what came in {settings.batch_timeout:g} s",
         )
     else:
-        most = settings.max_concurrent_tasks
         what = "one message at a time" if most == 1 else f"up to {most} messages at once"
         yield "ok", f"processes {what} in each process"
+    window = runtime.source.capabilities.window
+    if window is not None and window < most:
+        yield (
+            "note",
+            f"{runtime.source.name} lets no more than {window} out at a time, fewer than {name}={most}",
+        )
 
 
 def _writing(runtime: Runtime) -> Iterator[Fact]:

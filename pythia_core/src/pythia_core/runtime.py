@@ -323,7 +323,8 @@ class Runtime:
             if dead_letter
             else "no dead letters: a failure stops its partition"
         )
-        log.info("%s reads %s as group %s, %s", self.name, self.source.name, self.source.group, where)
+        group = f" as group {self.source.group}" if self.source.group else ""
+        log.info("%s reads %s%s, %s", self.name, self.source.name, group, where)
 
     async def _open(self, resource: Resource) -> None:
         what = f"opening {type(resource).__name__}"

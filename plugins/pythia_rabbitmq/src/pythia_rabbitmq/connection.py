@@ -226,5 +226,8 @@ def describe(error: BaseException | None) -> str:
         return "no answer in time"
     if isinstance(error, aiormq.exceptions.ProbableAuthenticationError):
         return "the login was refused: wrong user or password, or no permission for the virtual host"
-    parts = [str(part) for part in getattr(error, "args", ()) if part is not None]
+    told = getattr(error, "args", ())
+    parts = [
+        str(part) for part in told if part is not None and not isinstance(part, int)
+    ]  # no numbers of errors
     return ": ".join(parts) or (type(error).__name__ if error is not None else "closed")
