@@ -2,7 +2,7 @@
 
 It is aiormq's, the client below aio-pika: what aio-pika adds restores connections behind one's back, with a history of
 consumers that were not. Whoever holds a connection here is told when it dies, and makes another. The few private parts
-of aiormq that are used are named in this module and in ``deliveries``; they are pinned by ``aiormq>=7.2.4,<8``.
+of aiormq that are used are named in this module and in ``press``; they are pinned by ``aiormq>=7.2.4,<8``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from yarl import URL
 from pythia_core import PythiaError
 from pythia_rabbitmq.options import Address, Host
 from pythia_rabbitmq.tolerance import read_anything
+from pythia_rabbitmq.wire import Wire, WireProtocol
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
+
+    from pythia_rabbitmq.deliveries import Deliveries
 
 log = logging.getLogger("pythia.rabbitmq")
 
@@ -66,9 +69,16 @@ class _Transport(TransportFactory):
         self._host = host
         self._context = context
         self.writer: asyncio.StreamWriter | None = None
+        self.wire: Wire | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, self.writer = await asyncio.open_connection(*self._host, ssl=self._context)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        transport, protocol = await loop.create_connection(
+            lambda: WireProtocol(reader), *self._host, ssl=self._context
+        )
+        self.wire = protocol.wire
+        self.writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         return reader, self.writer
 
     def cut(self) -> None:
@@ -113,6 +123,11 @@ class Line:
         channel = await ask(open, f"RabbitMQ at {self.host}: opening a channel")
         assert isinstance(channel, aiormq.Channel)
         return channel
+
+    def deliver(self, channel: aiormq.Channel, deliveries: Deliveries, came: Callable[[], None]) -> None:
+        """Collect what a channel delivers, and call ``came`` whenever something has come."""
+        assert self._transport.wire is not None
+        self._transport.wire.take(channel.number, deliveries.add, came)
 
     async def aclose(self) -> None:
         """Close it in good order if that is quick, else cut it."""

@@ -1,4 +1,4 @@
-"""A delivery as a message, read only as far as somebody looks, and how outputs become what AMQP carries.
+"""A delivery as a message, read only when somebody looks, and how outputs become what AMQP carries.
 
 Text headers are AMQP strings, bytes are byte arrays, and a name that repeats is an array. What others put into headers
 beside these (numbers, times, tables) is read as text. The key travels in the header ``x-pythia-key``.
@@ -10,11 +10,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from struct import Struct
 from typing import Any, Final
 
 from aiormq import spec
 
 from pythia_core import NO_HEADERS, UNDECODED, Headers, HeaderValue, Message, Output
+from pythia_rabbitmq.tolerance import read_properties
 
 KEY: Final = "x-pythia-key"
 CONTENT_TYPE: Final = "content-type"
@@ -22,25 +24,34 @@ COUNT: Final = "x-delivery-count"  # of a quorum queue: deliveries before this o
 PERSISTENT: Final = 2
 LONGEST_NAME: Final = 128  # bytes of a header's name; pamqp cuts off the rest
 
+_tag = Struct(">Q").unpack_from
+
 
 class RabbitMQMessage(Message[Any]):
     """A delivery.
 
     Args:
-        delivery: the frame that announced it.
-        properties: of the message.
+        announced: what the frame that announced it carries, from the consumer's tag on.
+        content: what its header carries, from the properties' flags on.
         raw: its body.
     """
 
-    __slots__ = ("_delivery", "_properties")
+    __slots__ = (
+        "_announced",
+        "_content",
+        "_delivery",
+        "_properties",
+    )  # the last two once somebody has looked
 
     partition = 0  # of every message, so that none has to hold it
+    _delivery: spec.Basic.Deliver
+    _properties: spec.Basic.Properties
 
-    def __init__(self, delivery: spec.Basic.Deliver, properties: spec.Basic.Properties, raw: bytes) -> None:
+    def __init__(self, announced: bytes, content: bytes, raw: bytes) -> None:
         # Not super().__init__: every name set here costs.
-        self._delivery = delivery
-        self._properties = properties
-        self.position: Any = delivery.delivery_tag
+        self._announced = announced
+        self._content = content
+        (self.position,) = _tag(announced, 1 + announced[0])
         self.raw = raw
         self.size = len(raw)
         self._body = UNDECODED
@@ -48,47 +59,61 @@ class RabbitMQMessage(Message[Any]):
     @property
     def properties(self) -> spec.Basic.Properties:
         """AMQP's properties, as the publisher set them."""
-        return self._properties
+        try:
+            return self._properties
+        except AttributeError:
+            self._properties = read_properties(self._content)
+            return self._properties
+
+    @property
+    def delivery(self) -> spec.Basic.Deliver:
+        """What the server says of this delivery."""
+        try:
+            return self._delivery
+        except AttributeError:
+            self._delivery = spec.Basic.Deliver()
+            self._delivery.unmarshal(self._announced)
+            return self._delivery
 
     @property
     def exchange(self) -> str:
         """The exchange it was published to; empty for the default one."""
-        return self._delivery.exchange or ""
+        return self.delivery.exchange or ""
 
     @property
     def routing_key(self) -> str:
         """The routing key it was published with."""
-        return self._delivery.routing_key or ""
+        return self.delivery.routing_key or ""
 
     @property
     def deliveries(self) -> int:  # type: ignore[override]
         """How often it was delivered. Classic queues tell only the first from all others, which are 2 here."""
-        counted = (self._properties.headers or {}).get(COUNT)
+        counted = (self.properties.headers or {}).get(COUNT)
         if isinstance(counted, int):
             return counted + 1
-        return 2 if self._delivery.redelivered else 1
+        return 2 if self.delivery.redelivered else 1
 
     @property
     def id(self) -> str:  # type: ignore[override]
         """The publisher's id of it; empty if it gave none."""
-        return self._properties.message_id or ""
+        return self.properties.message_id or ""
 
     @property
     def key(self) -> str | bytes | None:  # type: ignore[override]
         """What ordering goes by, or None."""
-        key = (self._properties.headers or {}).get(KEY)
+        key = (self.properties.headers or {}).get(KEY)
         return None if key is None else _text(key)
 
     @property
     def timestamp(self) -> float | None:  # type: ignore[override]
         """When the publisher says it was published, or None."""
-        when = self._properties.timestamp
+        when = self.properties.timestamp
         return when.timestamp() if isinstance(when, datetime) else None
 
     @property
     def headers(self) -> Headers:  # type: ignore[override]
         """The headers, and the content type as one of them."""
-        pairs = tuple(_pairs(self._properties))
+        pairs = tuple(_pairs(self.properties))
         return Headers(pairs) if pairs else NO_HEADERS
 
 

@@ -125,7 +125,8 @@ class RabbitMQSubscription(Subscription):
         self._ending = channel.closing
         self._ending.add_done_callback(self._ended)
         channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        self._deliveries = Deliveries(channel, self._wake)
+        self._deliveries = Deliveries()
+        line.deliver(channel, self._deliveries, self._wake)
         what = f"consuming {source.queue} of RabbitMQ at {line.host}"
         await ask(lambda: channel.basic_qos(prefetch_count=source.window), what)
         try:

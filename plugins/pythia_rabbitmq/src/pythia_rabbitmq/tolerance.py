@@ -11,15 +11,30 @@ import struct
 from typing import Any, Final
 
 from pamqp import decode
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 UNREADABLE: Final = "x-pythia-unreadable"
 """The name under which a table that cannot be read is handed over, as the bytes it came in."""
+
+UNREADABLE_ERRORS: Final = (ValueError, TypeError, IndexError, KeyError, struct.error, RecursionError)
+_NO_SIZE: Final = bytes(12)  # class, weight and size of the body, which stand before the properties
 
 
 def read_anything() -> None:
     """Replace pamqp's readers of short texts, times and tables."""
     decode.METHODS |= {"shortstr": short_text, "timestamp": moment, "table": table}
     decode.TABLE_MAPPING |= {b"T": moment, b"F": table}
+
+
+def read_properties(content: bytes) -> Basic.Properties:
+    """Read the properties of a message; what cannot be read is handed over as the bytes it came in, among the headers."""
+    header = ContentHeader()
+    try:
+        header.unmarshal(_NO_SIZE + content)
+    except UNREADABLE_ERRORS:
+        return Basic.Properties(headers={UNREADABLE: bytearray(content)})
+    return header.properties
 
 
 def short_text(value: bytes) -> tuple[int, str]:
@@ -41,7 +56,7 @@ def table(value: bytes) -> tuple[int, dict[str, Any]]:
     end = 4 + int.from_bytes(value[:4], "big")
     try:
         return end, _fields(value[4:end])
-    except (ValueError, IndexError, struct.error, RecursionError):
+    except UNREADABLE_ERRORS:
         return end, {UNREADABLE: bytearray(value[4:end])}
 
 
