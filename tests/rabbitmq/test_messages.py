@@ -113,8 +113,13 @@ async def test_what_is_no_utf8_ends_no_connection(client: Client, members: Membe
     await publish_strange(
         client, queue, *strange, headers={"NAME": "x", "good": "y"}, content_type="TYPE", timestamp=when
     )
+    (
+        first,
+    ) = (
+        await member.receive()
+    )  # before the other one is sent: that goes by another channel, and may overtake it
     await client.publish(queue, 1)
-    first, second = await member.receive(2)
+    (second,) = await member.receive()
     assert dict(first.headers) == {"content-type": "\\xffYPE", "\\xff\\xfeME": "x", "good": "y"}
     assert first.timestamp is None
     assert second.raw == b'{"n": 0}'
