@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from itertools import count, islice, repeat
+from itertools import islice
 from typing import Any
 
 from pythia_core.contracts.message import Message, Partition
@@ -76,12 +76,13 @@ class Scheduler:
     def _admit_in_order(self, entries: Iterable[Entry]) -> None:
         ready, by_key = self.ready, self.order == "key"
         for ledger, messages, first in entries:
-            lanes = ledger.lanes
-            keys = map(type(messages[0]).order_by, messages) if by_key else repeat(True)
-            for number, message, lane in zip(count(first), messages, keys, strict=False):
+            lanes, order_by = ledger.lanes, type(messages[0]).order_by
+            for message in messages:  # no iterators side by side: of one message they cost more than it does
+                lane = order_by(message) if by_key else True
                 message._ledger = ledger
-                message._sequence = number
+                message._sequence = first
                 message._lane = lane
+                first += 1
                 if lane is None:
                     ready.append(message)
                 else:
