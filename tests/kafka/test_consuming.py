@@ -217,6 +217,25 @@ async def test_a_broker_that_was_taken_for_occupied_is_asked_soon(
     await member.receive(1)
 
 
+async def test_the_bytes_of_an_answer_are_at_hand_for_its_checksums(
+    members: Members, make_topic: MakeTopic, publisher: Publisher
+) -> None:
+    """As long as some of it is left, and no longer; of each partition, its own."""
+    pytest.importorskip("google_crc32c")
+    topic = await make_topic(2)
+    for partition in (0, 1):
+        await publisher.publish(topic, 3, partition=partition)
+    member = await members(topic)
+    fetcher = member.subscription._client._consumer._fetcher
+    await eventually(lambda: len(fetcher._records) == 2, "both had come")
+    for partition in fetcher._records:
+        await member.chunks(1, room={Partition(*partition): 1})
+    sent = [answer._partition_records._sent for answer in fetcher._records.values()]
+    assert all(sent)
+    assert len({id(each) for each in sent}) == 2
+    assert member.subscription._client._sent._records == {}
+
+
 async def test_settlements_of_another_assignment_are_refused(
     members: Members, make_topic: MakeTopic, publisher: Publisher, kafka_server: KafkaServer
 ) -> None:

@@ -108,9 +108,11 @@ def theirs(records: Any) -> tuple[list[tuple[Any, ...]], int]:
     return found, records.next_fetch_offset
 
 
-def ours(records: PartitionRecords, counts: Sequence[int]) -> tuple[list[tuple[Any, ...]], int]:
+def ours(
+    records: PartitionRecords, counts: Sequence[int], sent: bytes | None = None
+) -> tuple[list[tuple[Any, ...]], int]:
     """Return what we make of all of it, taken in portions."""
-    unpacked, found, turn = Unpacked(PARTITION, records), list[Any](), 0
+    unpacked, found, turn = Unpacked(PARTITION, records, sent), list[Any](), 0
     while not unpacked.over:
         count = counts[turn % len(counts)]
         turn += 1
@@ -158,7 +160,9 @@ def test_it_finds_what_the_client_finds(
     raw, starts = log_of(log, legacy=legacy)
     gone = [(producer, starts[min(number, len(log) - 1)]) for producer, number in aborted]
     asked = starts[0] + skipped
-    assert ours(parser(raw, asked, gone, level), counts) == theirs(parser(raw, asked, gone, level))
+    expected = theirs(parser(raw, asked, gone, level))
+    for sent in (raw, None):
+        assert ours(parser(raw, asked, gone, level), counts, sent) == expected
 
 
 def test_an_answer_is_gone_when_it_is_over() -> None:
@@ -177,17 +181,27 @@ def test_an_answer_is_gone_when_it_is_over() -> None:
         gc.enable()
 
 
-def test_what_comes_before_a_broken_batch_is_handed_over() -> None:
+@pytest.mark.parametrize("at_hand", [True, False], ids=["bytes at hand", "parser only"])
+def test_what_comes_before_a_broken_batch_is_handed_over(at_hand: bool) -> None:
     """It is not taken along; asked for again, the broken one is the first, and an error."""
     raw, starts = log_of([Batch((0, 0)), Batch((0,), tail=1), Batch((0, 0))])
     broken = bytearray(raw)
     broken[-3] ^= 1
-    unpacked = Unpacked(PARTITION, parser(bytes(broken), 100, (), READ_COMMITTED))
+    sent = bytes(broken)
+    unpacked = Unpacked(PARTITION, parser(sent, 100, (), READ_COMMITTED), sent if at_hand else None)
     assert [message.position for message in unpacked.take(10)] == [100, 101, 102]
     assert unpacked.over
     assert unpacked.next_fetch_offset == starts[2] == 104
     begin = len(log_of([Batch((0, 0)), Batch((0,), tail=1)])[0])
-    again = Unpacked(PARTITION, parser(bytes(broken[begin:]), 104, (), READ_COMMITTED))
+    rest = sent[begin:]
+    again = Unpacked(PARTITION, parser(rest, 104, (), READ_COMMITTED), rest if at_hand else None)
     with pytest.raises(CorruptRecordException, match="CRC"):
         again.take(10)
     assert again.over
+
+
+def test_bytes_of_something_else_are_not_looked_at() -> None:
+    """They would condemn what is whole: where they do not fit, the client's own check is good enough."""
+    raw = log_of([Batch((0, 0)), Batch((0,))])[0]
+    other = log_of([Batch((0, 0))])[0]
+    assert len(Unpacked(PARTITION, parser(raw, 100, (), READ_COMMITTED), other).take(10)) == 3

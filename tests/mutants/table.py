@@ -1482,6 +1482,18 @@ MUTANTS: Final = (
         "test_consuming.py::test_a_partition_is_asked_for_more_as_soon_as_another_has_answered",
     ),
     kafka(
+        "unpacking",
+        "return bool(CHECKSUM(sent[begin + CHECKED : end]) == batch.crc)",
+        "return True",
+        "test_unpacking.py::test_what_comes_before_a_broken_batch_is_handed_over",
+    ),
+    kafka(
+        "unpacking",
+        " and len(sent) == self._batches.size_in_bytes()",
+        "",
+        "test_unpacking.py::test_bytes_of_something_else_are_not_looked_at",
+    ),
+    kafka(
         "beginning",
         "        if not await client.committed(every):\n",
         "        if True:\n",

@@ -1,6 +1,6 @@
 """aiokafka's consumer, and the few of its private parts that we cannot do without: all of them are named here.
 
-Those of its parser are named by :mod:`~pythia_kafka.unpacking`. The public methods wait without a bound (``getmany`` for as long as a rebalance lasts, ``commit`` for ever while no broker
+Those of its parser are named by :mod:`~pythia_kafka.unpacking` and :mod:`~pythia_kafka.sent`. The public methods wait without a bound (``getmany`` for as long as a rebalance lasts, ``commit`` for ever while no broker
 answers), commit under whatever generation is current, and hide the text beside a committed offset. What is used instead
 is pinned by ``aiokafka>=0.14,<0.15`` and held by the tests.
 """
@@ -18,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_kafka.connecting import close
 from pythia_kafka.message import KafkaMessage, Partition
+from pythia_kafka.sent import Sent
 from pythia_kafka.unpacking import Unpacked
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Client:
         self._drained: dict[TopicPartition, int | None] = {}  # what is known to have more, and who has it
         self._ahead: set[int | None] = set()  # who is asked although some of what they sent is not taken
         self._waiter: asyncio.Future[None] | None = None
+        self._sent = Sent(self._consumer)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,9 @@ class Client:
         if not isinstance(answer, FetchResult):
             return []
         if not isinstance(answer._partition_records, Unpacked):
-            answer._partition_records = Unpacked(partition, answer._partition_records)
+            answer._partition_records = Unpacked(
+                partition, answer._partition_records, self._sent.take(partition)
+            )
             self._drained.pop(partition, None)
         records = answer._partition_records
         if not answer.check_assignment(partition):  # since it came the position was set anew
