@@ -161,7 +161,7 @@ MUTANTS: Final = (
     engine(
         "scheduler",
         "scheduler",
-        " if by_key else repeat(True)",
+        " if by_key else True",
         "",
         "test_outcomes.py::test_as_many_run_at_once_as_the_order_allows",
     ),
