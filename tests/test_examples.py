@@ -176,6 +176,12 @@ def test_retries(tmp_path: Path) -> None:
         )
 
 
+def test_heavy(tmp_path: Path) -> None:
+    """The crash fails one message; its neighbours get their numbers."""
+    with running("heavy.py", tmp_path, {}) as example:
+        example.says("1229 primes below 10000", "2262 primes below 20000")
+
+
 def test_middleware(tmp_path: Path) -> None:
     """The middleware sees how long the handler took, and speaks of the slow one only."""
     with running("middleware.py", tmp_path, {}) as example:

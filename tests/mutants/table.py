@@ -674,10 +674,46 @@ MUTANTS: Final = (
     ),
     Mutant(
         "stop",
-        "pythia_core/worker.py",
+        "pythia_core/offloading.py",
         "return await anyio.to_thread.run_sync(func, *args, limiter=threads.get())",
         "return await anyio.to_thread.run_sync(func, *args, limiter=threads.get(), abandon_on_cancel=True)",
         "tests/worker/test_worker.py::test_a_cancelled_offload_returns_when_its_thread_has_ended",
+    ),
+    # -- offloaded work ----------------------------------------------------------------------------------------------
+    Mutant(
+        "offload",
+        "pythia_core/offloading.py",
+        "cancellable=True, ",
+        "cancellable=False, ",
+        "tests/worker/test_offloading.py::test_a_cancelled_job_is_killed",
+    ),
+    Mutant(
+        "offload",
+        "pythia_core/offloading.py",
+        "limiter=processes.get()",
+        "limiter=None",
+        "tests/worker/test_offloading.py::test_processes_are_bounded",
+    ),
+    Mutant(
+        "offload",
+        "pythia_core/offloading.py",
+        "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
+        "pass",
+        "tests/worker/test_offloading.py::test_no_process_outlives_a_worker_that_is_killed",
+    ),
+    Mutant(
+        "offload",
+        "pythia_core/offloading.py",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+        "pass",
+        "tests/worker/test_offloading.py::test_a_signal_to_the_whole_group_drains",
+    ),
+    Mutant(
+        "offload",
+        "pythia_core/offloading.py",
+        'return "__main__" not in sys.modules',
+        "return False",
+        "tests/worker/test_offloading.py::test_no_process_outlives_a_worker_that_is_killed",
     ),
     # -- cancellation --------------------------------------------------------------------------------------------
     engine(

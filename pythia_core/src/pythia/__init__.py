@@ -16,6 +16,7 @@ Settings are in pythia.config, brokers in pythia.brokers.
 
 from pythia_core import (
     BatchError,
+    BrokenProcess,
     DecodeError,
     Message,
     Output,
@@ -27,6 +28,7 @@ from pythia_core import (
 
 __all__ = [
     "BatchError",
+    "BrokenProcess",
     "DecodeError",
     "Message",
     "Output",

@@ -70,6 +70,7 @@ from pythia_core.contracts import (
 from pythia_core.engine.stats import DURATION_BOUNDS, Stats
 from pythia_core.errors import (
     BatchError,
+    BrokenProcess,
     ConfigError,
     DecodeError,
     NotOpenError,
@@ -109,6 +110,7 @@ __all__ = [
     "BatchError",
     "Body",
     "BrakePolicy",
+    "BrokenProcess",
     "ByContentType",
     "Capabilities",
     "Chunk",

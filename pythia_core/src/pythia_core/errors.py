@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "BatchError",
+    "BrokenProcess",
     "ConfigError",
     "DecodeError",
     "NotOpenError",
@@ -36,6 +37,10 @@ class PluginError(PythiaError):
 
 class DecodeError(PythiaError):
     """A body cannot be decoded. Such a message is dead-lettered at once: trying again would not help."""
+
+
+class BrokenProcess(PythiaError):
+    """The process that did offloaded work has died: killed, out of memory, or crashed in native code."""
 
 
 class NotOpenError(PythiaError):

@@ -6,13 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import anyio
-import anyio.to_thread
-
 from pythia_core.contracts import Handler
 from pythia_core.errors import ConfigError
 from pythia_core.nearest import nearest
-from pythia_core.worker import Worker, threads
+from pythia_core.offloading import in_thread
+from pythia_core.worker import Worker
 
 __all__ = ["is_async", "make_handler", "takes_batches"]
 
@@ -68,9 +66,9 @@ def _threaded(function: Callable[[Any], Any]) -> Handler:
     def call(message: Any) -> tuple[Any]:
         return (function(message),)  # packed, since trio refuses a thread that returns a coroutine
 
-    async def in_thread(message: Any) -> Any:
-        (result,) = await anyio.to_thread.run_sync(call, message, limiter=threads.get())
+    async def handle(message: Any) -> Any:
+        (result,) = await in_thread(call, message)
         # A decorator may hide that the function is a coroutine function; then its coroutine comes back.
         return await result if inspect.isawaitable(result) else result
 
-    return in_thread
+    return handle

@@ -30,8 +30,9 @@ from pythia_core.engine.health import Exit, Health
 from pythia_core.errors import ConfigError
 from pythia_core.handlers import make_handler, takes_batches
 from pythia_core.observing import Observation
+from pythia_core.offloading import processes, processors, threads
 from pythia_core.resources import Resources, held
-from pythia_core.worker import NoSink, NoSource, Worker, threads, worker_name
+from pythia_core.worker import NoSink, NoSource, Worker, worker_name
 
 __all__ = ["Runtime", "has_monitor"]
 
@@ -177,7 +178,9 @@ class Runtime:
         Raises:
             Exception: what ``startup`` raised, or ConfigError; all that was opened has been closed by then.
         """
-        mark = threads.set(anyio.CapacityLimiter(self.resolved.settings.max_concurrent_tasks))
+        slots = self.resolved.settings.max_concurrent_tasks
+        mark = threads.set(anyio.CapacityLimiter(slots))
+        processes_mark = processes.set(anyio.CapacityLimiter(min(slots, processors())))
         started_up = False
         try:
             with anyio.CancelScope() as self._starting:
@@ -199,6 +202,7 @@ class Runtime:
         finally:
             await self._end(started_up)
             threads.reset(mark)
+            processes.reset(processes_mark)
 
     async def _end(self, started_up: bool) -> None:
         with anyio.CancelScope(shield=True):

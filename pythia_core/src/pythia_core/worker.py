@@ -9,22 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Generic, NoReturn, TypeVar
-
-import anyio
-import anyio.to_thread
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from pythia_core.config.worker_config import WorkerConfig
 from pythia_core.contracts import Body, Message, Output, Owner, Sink, Source, Start, Subscription, WriteResult
 from pythia_core.errors import ConfigError
 from pythia_core.nearest import did_you_mean
+from pythia_core.offloading import in_process, in_thread, is_offloaded
 
 __all__ = ["NoSink", "NoSource", "Worker", "worker_name"]
 
 Result = TypeVar("Result")
-
-threads: ContextVar[anyio.CapacityLimiter | None] = ContextVar("pythia_threads", default=None)
-"""Bounds the threads of the worker whose task this is; set by its runtime."""
 
 importing: ContextVar[bool] = ContextVar("pythia_importing", default=False)
 """True while Pythia itself imports a user's file, whose last line may well say ``OrderProcessor().run()``."""
@@ -173,13 +168,29 @@ class Worker(Generic[Body]):
         """Say whether one process less would do; asked where ``should_scale_up`` has said no. The idlest then drains."""
         return False
 
-    async def offload(self, func: Callable[..., Result], *args: Any) -> Result:
-        """Run a blocking function in a thread and return its result, so that the event loop stays free.
+    async def offload(
+        self, func: Callable[..., Result], *args: Any, to: Literal["thread", "process"] = "thread"
+    ) -> Result:
+        """Run a blocking function beside the event loop and return its result. Further calls wait; a drain waits for it.
 
-        No more than ``max_concurrent_tasks`` run at once; further calls wait. A drain waits for it. A cancelled call
-        returns only when the thread has ended, since nothing can stop a thread.
+        In a thread it may share what the worker has, and at most ``max_concurrent_tasks`` run at once. Nothing can stop a
+        thread, so a cancelled call returns only when it has ended.
+
+        In a process it has a processor of its own: as many run at once as there are processors, at most
+        ``max_concurrent_tasks``. A cancelled call kills it. The function must be one of a module, and it, its arguments and
+        its result must pickle. What it prints or logs is lost. Under ``python worker.py`` the file needs its
+        ``if __name__ == "__main__"``, since each process imports it.
+
+        Args:
+            func: what to run.
+            args: its arguments.
+            to: ``thread`` for what waits, ``process`` for what computes or may hang.
+
+        Raises:
+            BrokenProcess: if the process died; the next call has another one.
+            TypeError: if it cannot be sent to a process.
         """
-        return await anyio.to_thread.run_sync(func, *args, limiter=threads.get())
+        return await (in_process if to == "process" else in_thread)(func, *args)
 
     async def serve(self) -> None:
         """Run in the present event loop until cancelled or broken; several workers may share one loop.
@@ -187,7 +198,7 @@ class Worker(Generic[Body]):
         Raises:
             ConfigError: if it cannot run as it is set up.
         """
-        if importing.get():
+        if importing.get() or is_offloaded():
             return
         from pythia_core.runtime import Runtime
 
@@ -199,7 +210,7 @@ class Worker(Generic[Body]):
         Raises:
             SystemExit: with the exit code, if it did not end cleanly.
         """
-        if importing.get():
+        if importing.get() or is_offloaded():
             return
         from pythia_core.standalone import run_here
 
