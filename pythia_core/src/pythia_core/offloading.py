@@ -9,9 +9,9 @@ processes ends no job, a job's error finds its way back, and its ``sys.exit`` co
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -38,6 +38,9 @@ processes: ContextVar[anyio.CapacityLimiter | None] = ContextVar("pythia_process
 """The same for its processes."""
 
 PR_SET_PDEATHSIG = 1
+SENDABLE = (
+    "only a function of a module can be, no lambda or method of the worker, with plain arguments and results"
+)
 ORPHAN_SECONDS = 1.0  # how often a process looks for its parent where the kernel does not tell
 
 
@@ -55,24 +58,20 @@ async def in_process(func: Callable[..., Result], *args: Any) -> Result:
     """Run it in another process; when cancelled, kill that.
 
     Raises:
-        TypeError: if the function or an argument cannot be sent there.
         BrokenProcess: if the process died.
-        Exception: what the function raised, with the traceback of there as a note.
+        Exception: what the function raised, with the traceback of there as a note; or what says that it cannot be sent.
     """
     name = getattr(func, "__qualname__", repr(func))
     try:
-        packed = pickle.dumps((func, args), pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        raise TypeError(
-            f"{name} cannot be sent to a process: {error}. Offload a function of a module, not a lambda or a method of the "
-            "worker, and give it plain data"
-        ) from error
-    try:
         return await anyio.to_process.run_sync(
-            _job, os.getpid(), packed, cancellable=True, limiter=processes.get()
+            _job, os.getpid(), func, args, cancellable=True, limiter=processes.get()
         )
     except anyio.BrokenWorkerProcess as error:
         raise BrokenProcess(f"the process that ran {name} has died ({error.__cause__ or error})") from error
+    except Exception as error:
+        if not hasattr(error, "__notes__"):  # as those of the function have
+            error.add_note(f"{name} was to run in a process: {SENDABLE}")
+        raise
 
 
 def is_offloaded() -> bool:
@@ -83,10 +82,9 @@ def is_offloaded() -> bool:
 # In the process ------------------------------------------------------------------------------------
 
 
-def _job(parent: int, packed: bytes) -> Any:
+def _job(parent: int, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     _belong_to(parent)
     try:
-        func, args = pickle.loads(packed)  # noqa: S301 - its parent sent it
         return func(*args)
     except BaseException as error:
         raise _sendable(error) from None
@@ -113,8 +111,10 @@ def _watch(parent: int) -> None:
 def _sendable(error: BaseException) -> Exception:
     """Return the error with its traceback as a note, or one that says the same if it would not arrive."""
     note = "in another process:\n" + "".join(traceback.format_exception(error)).rstrip()
-    with contextlib.suppress(Exception):  # whatever a class of the user's does there, it would do on arrival
-        if isinstance(error, Exception) and pickle.loads(pickle.dumps(error)):  # noqa: S301 - our own
+    with contextlib.suppress(
+        Exception
+    ):  # its class cannot be made of its arguments, neither here nor on arrival
+        if isinstance(error, Exception) and copy.copy(error) is not None:
             error.add_note(note)
             return error
     said = RuntimeError(f"{type(error).__name__}: {error}")

@@ -188,7 +188,7 @@ class Worker(Generic[Body]):
 
         Raises:
             BrokenProcess: if the process died; the next call has another one.
-            TypeError: if it cannot be sent to a process.
+            Exception: what it raised, or what says that it cannot be sent to a process.
         """
         return await (in_process if to == "process" else in_thread)(func, *args)
 
