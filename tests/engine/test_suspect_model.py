@@ -202,10 +202,16 @@ class Killers(RuleBasedStateMachine):
         if self.ended:
             return
         self.ended = True
-        settled = (
-            {uid_of(record.value) for record in self.broker.settled("orders")} if self.published else set()
-        )
-        blamed = set(self.now) if self.now else self.alone - settled
+        blamed = set(self.now)
+        if (
+            not blamed and self.published
+        ):  # between two messages: what has been begun with, or has not been settled
+            broker = self.broker
+            settled = {uid_of(record.value) for record in broker.settled("orders")}
+            pending = (
+                {uid_of(record.value) for record in broker.pending("orders")} if self.tokens else self.alone
+            )
+            blamed = pending - settled
         if len(self.now) <= 1:
             self.alone_ends.update(blamed)
 
