@@ -55,6 +55,7 @@ BAD = {
     "no source": (WORKER.replace('source = MemoryConsumer("orders")', ""), "worker order-processor has no source"),
     "no file's class": ("x = 1", "defines no worker"),
     "does not import": ("import nowhere_at_all", "importing orders.py raised ModuleNotFoundError: No module named 'nowhere_at_all' ("),
+    "misspelt": (WORKER.replace("def process(", "def proces("), "has a process(self, message): OrderProcessor; was proces meant to be process?"),
     "exits": ("raise SystemExit(3)", "importing orders.py raised SystemExit: 3"),
     "cannot be made": (WORKER.replace("async def process", "def __init__(self):\n        1 / 0\n\n    async def process"), "making a OrderProcessor raised ZeroDivisionError: division by zero ("),
     "bad value": (WORKER.replace("batch_size=5", "batch_size=0"), "batch_size is 0 (code)"),
@@ -280,7 +281,7 @@ OrderProcessor.sink = Silent("done")
     (folder / "orders.py").write_text(broken)
     monkeypatch.setattr(checking, "CONNECT_SECONDS", 0.05)
     told = texts(found(connect=True), "error")
-    assert "the source orders cannot be reached: ConnectionError" in told
+    assert "the source orders cannot be used: ConnectionError" in told
     assert "the sink done did not answer within 0.05 s" in told
 
 

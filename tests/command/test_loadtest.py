@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.command.conftest import WORKER, Pythia
+from tests.servers.server import free_port
 
 QUICK = ("--rate", "400", "--seconds", "0.25")
 
@@ -96,3 +97,47 @@ class Second(Worker):
     done = pythia("loadtest", "worker.py", *QUICK, "--pipeline")
     assert done.exit_code == 0, done.output
     assert "each of 100 was processed once" in done.output and "100, 100" in done.output
+
+
+def test_a_broker_that_is_away_is_told_at_once(
+    pythia: Pythia, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any process is started, which would wait for it a minute."""
+    monkeypatch.setenv("PYTHIA_PLUGINS", "redis")
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    (folder / "worker.py").write_text(ON_REDIS)
+    done = pythia("loadtest", "worker.py", *QUICK)
+    assert done.exit_code == 1 and "Redis at 127.0.0.1" in done.output
+
+
+ON_REDIS = """
+from pythia_core import Worker
+from pythia_redis import RedisStreamsConsumer
+
+
+class OnRedis(Worker):
+    source = RedisStreamsConsumer("orders")
+
+    async def process(self, message): ...
+"""
+
+
+@pytest.mark.parametrize("command", ["loadtest", "config", "dead-letters list"])
+def test_a_file_that_does_not_load_is_shown_by_its_own_lines(
+    pythia: Pythia, folder: Path, command: str
+) -> None:
+    """No line of Pythia's or of the import system's stands between them."""
+    (folder / "worker.py").write_text("import nowhere_at_all\n")
+    done = pythia(*command.split(), "worker.py")
+    assert done.exit_code == 1
+    assert "worker.py cannot be loaded" in done.output and "line 1" in done.output
+    assert "No module named 'nowhere_at_all'" in done.output and "pythia_core" not in done.output
+
+
+@pytest.mark.parametrize("target", [".", "./", ".."])
+def test_a_folder_is_no_target(pythia: Pythia, folder: Path, target: str) -> None:
+    """The error says what could be meant."""
+    (folder / "worker.py").write_text(WORKER)
+    done = pythia("config", target)
+    assert done.exit_code == 1 and "is a folder; name a file in it" in done.output
+    assert target == ".." or "worker.py" in done.output

@@ -281,7 +281,13 @@ async def _attempt(what: str, look: Callable[[], Awaitable[str]]) -> Fact:
     except TimeoutError:
         return "error", f"{what} did not answer within {CONNECT_SECONDS:g} s"
     except Exception as error:
-        return "error", f"{what} cannot be reached: {type(error).__name__}: {error}"
+        return "error", f"{what} cannot be used: {_in_short(error)}"
+
+
+def _in_short(error: Exception) -> str:
+    """Return an error in words; those of Pythia's plugins need no name of a class before them."""
+    name, text = type(error).__name__, str(error)
+    return text if isinstance(error, PythiaError) or text.startswith(name) else f"{name}: {text}"
 
 
 async def _ask(source: Source) -> str:

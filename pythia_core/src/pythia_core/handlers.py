@@ -12,7 +12,7 @@ from pythia_core.nearest import nearest
 from pythia_core.offloading import in_thread
 from pythia_core.worker import Worker
 
-__all__ = ["is_async", "make_handler", "takes_batches"]
+__all__ = ["guess", "is_async", "make_handler", "takes_batches"]
 
 PROCESS = ("process", "process_batch")
 
@@ -40,7 +40,8 @@ def make_handler(worker: Worker[Any]) -> Handler:
     name = _name(worker)
     if name is None:
         raise ConfigError(
-            f"{type(worker).__name__} defines neither process(self, message) nor {_guess(worker)}"
+            f"{type(worker).__name__} defines neither process(self, message) nor process_batch(self, messages)"
+            f"{guess(type(worker))}"
         )
     method = getattr(worker, name)
     if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
@@ -54,12 +55,12 @@ def _overrides(worker: Worker[Any], name: str) -> bool:
     return name in vars(worker) or getattr(type(worker), name) is not getattr(Worker, name)
 
 
-def _guess(worker: Worker[Any]) -> str:
-    """Name what was perhaps meant."""
-    own = [name for kind in type(worker).__mro__ if issubclass(kind, Worker) for name in vars(kind)]
+def guess(kind: type[Worker[Any]]) -> str:
+    """Return which method was perhaps meant to be the handler, in words that follow others, or nothing."""
+    own = [name for each in kind.__mro__ if issubclass(each, Worker) for name in vars(each)]
     known = set(dir(Worker))
     meant = nearest("process", [name for name in own if name not in known])
-    return "process_batch(self, messages)" + (f"; was {meant} meant to be process?" if meant else "")
+    return f"; was {meant} meant to be process?" if meant else ""
 
 
 def _threaded(function: Callable[[Any], Any]) -> Handler:

@@ -7,17 +7,21 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
 
-from pythia_core.errors import ConfigError
+from pythia_core.errors import ConfigError, PythiaError
+from pythia_core.handlers import guess
 from pythia_core.nearest import did_you_mean
 from pythia_core.worker import NoSource, Worker, importing
 
-__all__ = ["load_workers"]
+__all__ = ["explain", "load_or_explain", "load_workers"]
+
+MOST_NAMED = 20  # files of a folder
 
 AnyWorker = type[Worker[Any]]
 
@@ -38,6 +42,35 @@ def load_workers(target: str) -> tuple[AnyWorker, ...]:
     return (_named(module, name, place),) if name else _defined(module, place)
 
 
+def load_or_explain(target: str) -> tuple[AnyWorker, ...]:
+    """Return the worker classes of a target, for commands.
+
+    Raises:
+        ConfigError: whatever is wrong, with the lines of the user's code that lead to it.
+    """
+    try:
+        return load_workers(target)
+    except PythiaError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(explain(error, target)) from None
+
+
+def explain(error: BaseException, target: str) -> str:
+    """Return an error for its author: our own in words, any other with the lines of his code that lead to it."""
+    if isinstance(error, PythiaError):
+        return str(error)
+    told = traceback.TracebackException.from_exception(error)
+    while told.stack and _is_ours(told.stack[0].filename):
+        del told.stack[0]
+    what = "exits while it is imported" if isinstance(error, SystemExit) else "cannot be loaded"
+    return f"{target} {what}:\n{''.join(told.format()).rstrip()}"
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(("<frozen importlib", str(Path(__file__).parent)))
+
+
 def _split(target: str) -> tuple[str, str]:
     """Return place and class; a colon in a path is not one before a class."""
     place, colon, name = target.rpartition(":")
@@ -45,7 +78,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _is_file(place: str) -> bool:
-    return place.endswith(".py") or "/" in place or Path(place).is_file()
+    return place.endswith(".py") or "/" in place or not place.strip(".") or Path(place).is_file()
 
 
 @contextmanager
@@ -64,6 +97,8 @@ def _importing() -> Iterator[None]:
 def _import_file(path: Path) -> ModuleType:
     """Import a file as ``python FILE`` would find its neighbours, under its own name, so that pickles work."""
     path = path.resolve()
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it{_known(path)}")
     if not path.is_file():
         raise ConfigError(f"there is no file {path}{_similar(path)}")
     _search_first(path.parent)
@@ -90,6 +125,11 @@ def _came_from(module: ModuleType, path: Path) -> bool:
 def _similar(path: Path) -> str:
     neighbours = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
     return f"; {did_you_mean(path.name, neighbours)}" if neighbours else ""
+
+
+def _known(folder: Path) -> str:
+    files = sorted(file.name for file in folder.glob("*.py"))
+    return f": {', '.join(files[:MOST_NAMED])}" if files else ""
 
 
 def _search_first(folder: Path) -> None:
@@ -164,7 +204,7 @@ def _is_base(kind: AnyWorker, own: list[AnyWorker]) -> bool:
 def _nothing_to_run(module: ModuleType, place: str, own: list[AnyWorker]) -> str:
     if own:
         names = ", ".join(kind.__name__ for kind in own)
-        return f"no worker in {place} has a process(self, message): {names}"
+        return f"no worker in {place} has a process(self, message): {names}{guess(own[0])}"
     imported = [kind.__name__ for kind in _workers(module)]
     if imported:
         return f"{place} defines no worker, it only imports {', '.join(imported)}; name one: {place}:{imported[0]}"

@@ -331,7 +331,7 @@ class Runtime:
         log.info("%s reads %s%s, %s", self.name, self.source.name, group, where)
 
     async def _open(self, resource: Resource) -> None:
-        what = f"opening {type(resource).__name__}"
+        what = f"opening {type(resource).__name__} {getattr(resource, 'name', '')}".rstrip()
         await persist(what, resource.open, say=self._wait_for_broker, undo=resource.aclose)
 
     def _wait_for_broker(self, why: str) -> None:

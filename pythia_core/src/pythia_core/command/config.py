@@ -17,7 +17,7 @@ from pythia_core.command.output import console, json_option, print_json, safe
 from pythia_core.config import Row, resolve
 from pythia_core.config.showing import show
 from pythia_core.contracts import Source, Start
-from pythia_core.loader import load_workers
+from pythia_core.loader import load_or_explain
 from pythia_core.worker import NoSink, NoSource, Worker, worker_name
 
 __all__ = ["command", "rows_of"]
@@ -34,7 +34,7 @@ def command(target: str, file: Path | None, as_json: bool) -> None:
 
     First comes what the command line says, then code, environment, file, default. Secrets are masked.
     """
-    shown = {worker_name(kind): list(rows_of(kind(), os.environ, file)) for kind in load_workers(target)}
+    shown = {worker_name(kind): list(rows_of(kind(), os.environ, file)) for kind in load_or_explain(target)}
     if as_json:
         print_json({name: [attrs.asdict(row) for row in rows] for name, rows in shown.items()})
         return

@@ -17,7 +17,7 @@ from rich.text import Text
 from pythia_core import logs
 from pythia_core.command.output import bullet, console, json_option, mark, print_json
 from pythia_core.errors import ConfigError
-from pythia_core.loader import load_workers
+from pythia_core.loader import load_or_explain
 from pythia_core.testing import LoadResults, LoadTester
 from pythia_core.testing import Progress as Reached
 from pythia_core.testing.plot import as_svg, as_text, milliseconds
@@ -30,7 +30,12 @@ WIDEST = 90  # columns of a plot
 @click.command()
 @click.argument("target", metavar="FILE|MODULE[:CLASS]")
 @click.option(
-    "-n", "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes of each."
+    "-n",
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Processes of each worker.",
 )
 @click.option(
     "--rate",
@@ -85,7 +90,7 @@ def command(
     Example: pythia loadtest worker.py --workers 4 --rate 1000 --seconds 30
     """
     logs.configure("warning")
-    kinds = load_workers(target) if pipeline else _one(target)
+    kinds = load_or_explain(target) if pipeline else _one(target)
     if plot is not None:
         _write(plot, "")  # what cannot be written is told now
     with _progress() as watch:
@@ -109,7 +114,7 @@ def command(
 
 
 def _one(target: str) -> Sequence[Any]:
-    kinds = load_workers(target)
+    kinds = load_or_explain(target)
     if len(kinds) > 1:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ConfigError(
@@ -145,7 +150,7 @@ async def _run(tester: LoadTester) -> LoadResults:
     try:
         return await tester.run()
     except OSError as error:
-        raise ConfigError(f"the broker cannot be reached: {error}") from error
+        raise ConfigError(f"the broker cannot be reached: {str(error) or 'it did not answer'}") from error
 
 
 @contextmanager

@@ -96,6 +96,10 @@ def command(
 
     Signals: SIGTERM or Ctrl-C drains and ends; once more, 2 s later or more, skips the drain. SIGHUP replaces one process
     at a time. SIGTTIN adds a process, SIGTTOU drains the idlest.
+
+    Example: pythia run worker.py -n 4
+
+    Example: pythia run worker.py --min 1 --max 8 --policy drain --listen 9464
     """
     from pythia_core.supervisor import trap
 

@@ -36,7 +36,14 @@ CLOSE_SECONDS = 5.0
 @click.option(
     "--key-field", metavar="NAME", help="The field of each line's JSON that is its key; a.b is b within a."
 )
-@click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, callback=pairs, help="Repeatable.")
+@click.option(
+    "--header",
+    "headers",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=pairs,
+    help="A header of every message; repeatable.",
+)
 @click.option(
     "--batch", default=500, show_default=True, type=click.IntRange(min=1), help="Most lines of one write."
 )

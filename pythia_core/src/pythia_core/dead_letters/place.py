@@ -12,7 +12,7 @@ from pythia_core.config import UNSET
 from pythia_core.config.schema import build
 from pythia_core.contracts import DEAD_LETTER_GROUP, Sink, Source, Start
 from pythia_core.errors import ConfigError
-from pythia_core.loader import load_workers
+from pythia_core.loader import load_or_explain
 from pythia_core.runtime import Runtime
 from pythia_core.worker import worker_name
 
@@ -91,7 +91,7 @@ def _elsewhere(runtime: Runtime) -> str:
 def _runtime(
     target: str, environ: Mapping[str, str], file: Path | None, registry: plugins.Registry
 ) -> Runtime:
-    kind, *others = load_workers(target)
+    kind, *others = load_or_explain(target)
     if others:
         names = ", ".join(map(worker_name, [kind, *others]))
         raise ConfigError(f"{target} has several workers, {names}: name one, {target}:{kind.__name__}")

@@ -18,9 +18,10 @@ import anyio
 from pythia_core.by_worker import opinions_of
 from pythia_core.engine.health import Exit
 from pythia_core.errors import PythiaError
+from pythia_core.loader import explain
 from pythia_core.runtime import Runtime
 from pythia_core.supervisor.link import Link
-from pythia_core.supervisor.serving import explain, prepare
+from pythia_core.supervisor.serving import prepare
 from pythia_core.worker import Worker
 
 __all__ = ["ANSWER_SECONDS", "ask"]

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import secrets
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from pythia_core.budget import memory_fault, memory_limit
 from pythia_core.collector import tuned
 from pythia_core.config import resolve
 from pythia_core.engine.health import Exit
-from pythia_core.errors import ConfigError, PythiaError
+from pythia_core.errors import ConfigError
 from pythia_core.last_resort import LastResort
-from pythia_core.loader import load_workers
+from pythia_core.loader import explain, load_workers
 from pythia_core.reporting import Reporter
 from pythia_core.runtime import Runtime
 from pythia_core.supervisor.fleet import KILL_GRACE
@@ -117,21 +116,6 @@ def _instance(kind: Any) -> Any:
             f"{kind.__name__} cannot be made without {', '.join(missing)}: give its __init__ defaults for them"
         )
     return kind()
-
-
-def explain(error: BaseException, target: str) -> str:
-    """Return an error for its author: our own in words, any other with the lines of his code that lead to it."""
-    if isinstance(error, PythiaError):
-        return str(error)
-    told = traceback.TracebackException.from_exception(error)
-    while told.stack and _is_ours(told.stack[0].filename):
-        del told.stack[0]
-    what = "exits while it is imported" if isinstance(error, SystemExit) else "cannot be loaded"
-    return f"{target} {what}:\n{''.join(told.format()).rstrip()}"
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(("<frozen importlib", str(Path(__file__).parents[1])))
 
 
 @attrs.define(eq=False)

@@ -25,6 +25,7 @@ from pythia_core.worker import NoSource, worker_name
 
 __all__ = ["LoadTester", "Progress"]
 
+CONNECT_SECONDS = 10.0
 LOOK = 0.1  # seconds between two looks at what is done
 DRAIN_SECONDS = 30.0  # as long as the longest wait between two attempts by default
 
@@ -99,8 +100,10 @@ class LoadTester:
         source = self._source()
         with tempfile.TemporaryDirectory(prefix="pythia-load-") as name:
             log = _Log(Path(name), self._last)
-            async with self._crew(source, arrivals.run, log.folder) as ordered:
-                await self._load(arrivals, source.counterpart(), log)
+            # The sink first: a broker that is away is told at once, and not after the workers have waited for it.
+            crew = self._crew(source, arrivals.run, log.folder)
+            async with _opened(source.counterpart()) as sink, crew as ordered:
+                await self._load(arrivals, sink, log)
             log.read()
         keys = self.keys if ordered else None
         return judge(
@@ -149,7 +152,8 @@ class LoadTester:
 
     async def _load(self, arrivals: Arrivals, sink: Sink, log: _Log) -> None:
         """Send the messages and wait for what becomes of them."""
-        async with _opened(sink), anyio.create_task_group() as group:
+        await sink.check()
+        async with anyio.create_task_group() as group:
             group.start_soon(self._watch, arrivals, log)
             await arrivals.send(sink)
             await self._drained(arrivals, log)
@@ -197,6 +201,9 @@ class _Log:
 
 @asynccontextmanager
 async def _opened(sink: Sink) -> AsyncIterator[Sink]:
-    async with sink:
-        await sink.check()
+    with anyio.fail_after(CONNECT_SECONDS):
+        await sink.open()
+    try:
         yield sink
+    finally:
+        await sink.aclose()
