@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
+
 from pythia import BatchError, Message, Output, Skip, Worker
 from pythia.brokers.memory import MemoryConsumer, MemoryProducer
 from pythia.brokers.redis import RedisStreamsConsumer, RedisStreamsProducer
@@ -98,13 +100,13 @@ class Push(Worker[Any]):
 
 
 class Store(Worker[Any]):
-    """The last stage."""
+    """The last stage, which is behind when the first ones have done everything."""
 
     source = MemoryConsumer("load-pushed")
-    config = WorkerConfig(order="key")
+    config = WorkerConfig(order="key", max_concurrent_tasks=1)
 
     async def process(self, message: Message[Any]) -> None:
-        """Do nothing."""
+        await anyio.sleep(0.005)
 
 
 class Leaky(Push):

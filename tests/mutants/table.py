@@ -42,6 +42,8 @@ GUARANTEES: Final = (
     "hot path",
     "Kafka",
     "metrics and scaling",
+    "typed bodies",
+    "what is stuck",
 )
 
 
@@ -85,6 +87,11 @@ def supervisor(module: str, old: str, new: str, test: str) -> Mutant:
     return Mutant(
         "metrics and scaling", f"pythia_core/supervisor/{module}.py", old, new, f"tests/supervisor/{test}"
     )
+
+
+def typed(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of what makes bodies of types."""
+    return Mutant("typed bodies", f"pythia_core/{module}.py", old, new, f"tests/unit/{test}")
 
 
 MUTANTS: Final = (
@@ -1681,5 +1688,114 @@ MUTANTS: Final = (
         'wanted.confidence != "unknown" and ',
         "",
         "test_scaling.py::test_what_is_not_known_changes_nothing",
+    ),
+    word(
+        "supervisor/spare",
+        "        self._process = self._mailbox = None\n        self._next = now + AGAIN_SECONDS\n",
+        "        self._process = self._mailbox = None\n        self._next = float('inf')\n",
+        "supervisor/test_asking.py::test_a_spare_that_died_is_replaced_after_a_while",
+    ),
+    word(
+        "supervisor/spare",
+        "        self._process = self._mailbox = None\n        self._next = now + AGAIN_SECONDS\n",
+        "        self._process = self._mailbox = None\n",
+        "supervisor/test_asking.py::test_a_spare_that_died_is_replaced_after_a_while",
+    ),
+    Mutant(
+        "load tests",
+        "pythia_core/testing/recording.py",
+        "            headers = Output(sink, value, headers=headers).with_header(HEADER, header).headers\n",
+        "            pass\n",
+        "tests/load/test_load.py::test_a_pipeline_is_judged_from_end_to_end",
+    ),
+    Mutant(
+        "load tests",
+        "pythia_core/testing/load.py",
+        "            if number >= self.last:\n",
+        "            if True:\n",
+        "tests/load/test_load.py::test_a_pipeline_is_judged_from_end_to_end",
+    ),
+    # -- typed bodies: nothing that only looks alike, and errors that name the field and nothing else ---------------
+    typed(
+        "structuring/shapes",
+        "        if isinstance(value, Mapping):\n            return hook(value, kind)\n        raise TypeError\n",
+        "        return hook(value, kind)\n",
+        "test_structuring.py::test_what_only_looks_alike_is_refused",
+    ),
+    typed(
+        "structuring/shapes",
+        "        if not isinstance(value, list | tuple):\n            raise TypeError\n",
+        "",
+        "test_structuring.py::test_what_only_looks_alike_is_refused",
+    ),
+    typed(
+        "structuring/shapes",
+        "    if not found.is_finite():\n        raise ValueError\n",
+        "",
+        "test_structuring.py::test_what_only_looks_alike_is_refused",
+    ),
+    typed(
+        "structuring/shapes",
+        "    if issubclass(kind, Enum):  # an IntEnum is an int to cattrs\n        return _enumeration(kind)(value, kind)\n",
+        "",
+        "test_structuring.py::test_a_body_becomes_its_type",
+    ),
+    typed(
+        "structuring/faults",
+        "    if refusing := _validated(error):\n",
+        "    if refusing := '':\n",
+        "test_structuring.py::test_an_error_names_the_path_of_a_field",
+    ),
+    typed(
+        "structuring/faults",
+        "if len(found) > MOST else",
+        "if False else",
+        "test_structuring.py::test_an_error_stays_short",
+    ),
+    typed(
+        "structuring/models",
+        '        known = f".{part}" if part in names else "[...]"\n',
+        '        known = f".{part}"\n',
+        "test_structuring.py::test_models_go_by_their_own_rules_and_errors_name_the_field",
+    ),
+    typed(
+        "config/resolve",
+        "        if why := structuring.unfit(kind):\n",
+        "        if why := '':\n",
+        "test_config.py::test_a_body_type_that_no_body_can_become_is_refused_at_the_start",
+    ),
+    typed(
+        "codecs",
+        "OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME\n",
+        "OPTIONS = 0\n",
+        "test_structuring.py::test_what_process_returns_is_what_the_next_stage_reads",
+    ),
+    typed(
+        "codecs",
+        "    if isinstance(codec, Typed) and isinstance(codec.codec, ByContentType):\n",
+        "    if False:\n",
+        "test_structuring.py::test_the_content_type_is_heard_by_typed_bodies_too",
+    ),
+    # -- what is stuck: an operator sees what is left, and why it does not move ------------------------------------
+    engine(
+        "what is stuck",
+        "work",
+        "now - since, _why(message))",
+        'now - since, "")',
+        "test_health.py::test_a_message_that_is_stuck_is_named",
+    ),
+    Mutant(
+        "what is stuck",
+        "pythia_core/supervisor/shell.py",
+        "            self._watched_until = time.monotonic() + WATCHED_SECONDS\n",
+        "",
+        "tests/supervisor/test_control.py::test_a_fleet_is_watched_scaled_and_paused",
+    ),
+    Mutant(
+        "what is stuck",
+        "pythia_core/supervisor/views.py",
+        '        if left and not self.settled:\n            return "stalled"\n',
+        "",
+        "tests/supervisor/test_views.py::test_an_outlook_is_a_time_or_a_word",
     ),
 )
