@@ -687,6 +687,13 @@ MUTANTS: Final = (
         "return await anyio.to_thread.run_sync(func, *args, limiter=threads.get(), abandon_on_cancel=True)",
         "tests/worker/test_worker.py::test_a_cancelled_offload_returns_when_its_thread_has_ended",
     ),
+    Mutant(
+        "limits",
+        "pythia_core/resources.py",
+        "if need > self.most:",
+        "if need < 0:",
+        "tests/worker/test_max_connections.py::test_redis_counts_no_more",
+    ),
     # -- offloaded work ----------------------------------------------------------------------------------------------
     Mutant(
         "offloaded work",

@@ -10,6 +10,7 @@ import anyio
 import attrs
 
 from pythia_core.contracts import Resource
+from pythia_core.errors import ConfigError
 from pythia_core.worker import NoSink, Worker
 
 __all__ = ["CLOSE_SECONDS", "Resources", "held"]
@@ -30,15 +31,20 @@ class Resources:
     """The opened copies of one worker's resources.
 
     Invariants: an original has one copy, however many attributes name it; a copy that was begun to open is closed;
-    after ``aclose`` the worker's attributes are what they were.
+    after ``aclose`` the worker's attributes are what they were; nothing is opened that could hold more connections to
+    brokers than the worker may.
 
     Args:
         worker: whose attributes are looked through.
         open: opens a copy, and decides how often to try.
+        most: connections to brokers that the worker may hold, its source's with them.
+        taken: how many of them the source may hold.
     """
 
     worker: Worker[Any]
     open: Open
+    most: int
+    taken: int
     _copies: dict[int, tuple[Resource, Resource]] = attrs.field(factory=dict, init=False)
     _replaced: dict[str, tuple[Any, Resource]] = attrs.field(factory=dict, init=False)
 
@@ -54,6 +60,7 @@ class Resources:
         """Return the opened copy of a resource."""
         if id(resource) in self._copies:
             return self._copies[id(resource)][1]
+        self._check_room(resource)
         copy = resource.fresh()
         self._copies[id(resource)] = (resource, copy)  # the original is kept, so that its id stays its own
         await self.open(copy)
@@ -70,6 +77,16 @@ class Resources:
                 delattr(self.worker, name) if before is _CLASS else setattr(self.worker, name, before)
         self._copies.clear()
         self._replaced.clear()
+
+    def _check_room(self, resource: Resource) -> None:
+        held = [original for original, _ in self._copies.values()] + [resource]
+        need = self.taken + sum(each.broker_connections for each in held)
+        if need > self.most:
+            names = ", ".join(f"{type(each).__name__} {n}" for each in held if (n := each.broker_connections))
+            raise ConfigError(
+                f"max_connections is {self.most}, but {type(self.worker).__name__} may hold {need} connections to brokers: "
+                f"its source {self.taken}, {names}; raise the one, or have it hold fewer producers and admins"
+            )
 
     def _is_copy(self, resource: Resource) -> bool:
         return any(copy is resource for _, copy in self._copies.values())

@@ -104,7 +104,9 @@ class Runtime:
         self._handler = make_handler(worker)
         self._check_drain()
         self._check_handler_timeout()
-        self._resources = Resources(worker, self._open)
+        self._resources = Resources(
+            worker, self._open, self.resolved.settings.max_connections, self.source.broker_connections
+        )
         self._starting: anyio.CancelScope | None = None
         self._engine: Engine | None = None
         self._stop_reason: str | None = None

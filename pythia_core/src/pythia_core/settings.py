@@ -103,7 +103,8 @@ class Settings:
         max_concurrent_tasks: how many handlers run at once in a process.
         max_memory_mb: resident memory of the process in MiB, or None for no bound. At 90 % of it intake stops, and if that
             does not help the process is replaced.
-        max_connections: the most connections to a broker that one worker opens; not enforced yet.
+        max_connections: the most connections to brokers that the worker holds; one that needs more does not start. On Kafka it counts
+            clients, each of which connects to every broker it needs.
         order: ``key``, ``partition`` or ``none``; None takes ``key`` where the source orders by partition, else ``none``.
         retry: see :class:`RetryPolicy`.
         brake: see :class:`BrakePolicy`.

@@ -35,6 +35,11 @@ class KafkaAdmin(KafkaOptions, Resource):
 
     _meter: LagMeter | None = attrs.field(default=None, init=False, repr=False)
 
+    @property
+    def broker_connections(self) -> int:
+        """Two clients, each of which connects to every broker it needs."""
+        return 2
+
     async def open(self) -> None:
         """Be ready to connect, which happens at the first question."""
         from pythia_kafka.lag import LagMeter

@@ -74,6 +74,11 @@ class KafkaProducer(KafkaOptions, Sink):
             )
 
     @property
+    def broker_connections(self) -> int:
+        """Two clients: one writes, one looks at the topic at the start."""
+        return 2
+
+    @property
     def name(self) -> str:
         """The topic."""
         return self.topic

@@ -139,6 +139,11 @@ class KafkaConsumer(KafkaOptions, Source):
         return ",".join(self.names) or f"/{self.pattern}/"
 
     @property
+    def broker_connections(self) -> int:
+        """Three clients, each of which connects to every broker it needs: one reads, two count the backlog."""
+        return 3
+
+    @property
     def group(self) -> str | None:
         """The consumer group."""
         return self.consumer_group

@@ -34,6 +34,11 @@ class RabbitMQAdmin(RabbitMQOptions, Resource):
 
     _meter: Meter | None = attrs.field(default=None, init=False, repr=False)
 
+    @property
+    def broker_connections(self) -> int:
+        """One."""
+        return 1
+
     async def open(self) -> None:
         """Be ready to connect, which happens at the first question."""
         from pythia_rabbitmq.inspector import Meter

@@ -135,6 +135,11 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
         return {} if self.priority is None else {"x-priority": self.priority}
 
     @property
+    def broker_connections(self) -> int:
+        """Two: one reads and settles, one counts the backlog."""
+        return 2
+
+    @property
     def capabilities(self) -> Capabilities:
         """Each message by itself or all up to one, with no more than the prefetch out.
 

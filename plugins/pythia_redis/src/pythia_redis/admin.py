@@ -33,6 +33,11 @@ class RedisStreamsAdmin(RedisOptions, Resource):
 
     _wire: Wire | None = attrs.field(default=None, init=False, repr=False)
 
+    @property
+    def broker_connections(self) -> int:
+        """One."""
+        return 1
+
     async def open(self) -> None:
         """Be ready to connect, which happens at the first question."""
         from pythia_redis.connection import Wire

@@ -30,6 +30,11 @@ class Shared(RedisOptions, Resource):
         if not self.name:
             raise ConfigError("name is empty; it says who shares it, such as the consumer group")
 
+    @property
+    def broker_connections(self) -> int:
+        """One."""
+        return 1
+
     async def open(self) -> None:
         """Be ready to connect, which happens at the first question: a server that is down does not delay the start."""
         from pythia_redis.connection import Wire

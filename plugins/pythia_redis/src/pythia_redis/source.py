@@ -80,6 +80,11 @@ class RedisStreamsConsumer(RedisOptions, Source):
         return self.stream
 
     @property
+    def broker_connections(self) -> int:
+        """Three: one reads, one settles, one counts the backlog."""
+        return 3
+
+    @property
     def group(self) -> str | None:
         """The consumer group."""
         return self.consumer_group

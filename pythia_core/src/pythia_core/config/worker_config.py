@@ -46,7 +46,8 @@ class WorkerConfig:
         batch_size: most messages of one fetch, and of one ``process_batch`` (500).
         batch_timeout: seconds; how long a batch waits for more, and how often work done is settled (1.0).
         max_memory_mb: resident memory in MiB at which the process drains and is replaced; None for no bound (None).
-        max_connections: the most connections to a broker that the worker opens; not enforced yet (50).
+        max_connections: the most connections to brokers that the worker holds; one that needs more does not start. On Kafka it counts
+            clients, each of which connects to every broker it needs (50).
         max_concurrent_tasks: how many messages are processed at once (20).
         order: ``key``, ``partition`` or ``none``; None leaves it to the source (None).
         retry: how often and when a failed message is tried again; a :class:`RetryPolicy`, or a mapping of some of its

@@ -19,6 +19,11 @@ class Resource:
         ...         self.ticks = 0
     """
 
+    @property
+    def broker_connections(self) -> int:
+        """The most connections to a broker that it holds at once, for ``max_connections``; none unless it says so."""
+        return 0
+
     async def open(self) -> None:
         """Connect. Called once, inside the event loop, before the first use. May raise what connecting raises."""
 

@@ -69,6 +69,11 @@ class Sink(Resource):
     def name(self) -> str:
         """Where it writes, for logs and metrics."""
 
+    @property
+    def broker_connections(self) -> int:
+        """One, unless it says otherwise; see :class:`Resource`."""
+        return 1
+
     @abstractmethod
     async def write(self, outputs: Sequence[Output]) -> WriteResult:
         """Write all of them and account for each one once the broker has confirmed or refused it.

@@ -219,6 +219,11 @@ class Source(ABC):
         """Connect and start to receive. Raises what connecting raises; the engine tries again with backoff."""
 
     @property
+    def broker_connections(self) -> int:
+        """The most connections that its subscription and its inspector hold at once, for ``max_connections``."""
+        return 1
+
+    @property
     def group(self) -> str | None:
         """The consumer group it reads as, or None where there is no such thing."""
         return None

@@ -130,6 +130,11 @@ class Deduplicate(Middleware, Resource):
         if self.without_store not in ("wait", "run"):
             raise ConfigError(f"without_store is {self.without_store!r}; it must be 'wait' or 'run'")
 
+    @property
+    def broker_connections(self) -> int:
+        """Those of the store."""
+        return self.store.broker_connections
+
     async def open(self) -> None:
         """Open a store of our own."""
         process = secrets.token_hex(6)

@@ -71,6 +71,11 @@ class RateLimit(Middleware, Resource):
             raise ConfigError(f"burst is {self.burst}; it must be at least 1, or 0 for a second's worth")
         self.burst = self.burst or max(1, int(self.rate))
 
+    @property
+    def broker_connections(self) -> int:
+        """Those of the bucket."""
+        return 0 if self.bucket is None else self.bucket.broker_connections
+
     async def open(self) -> None:
         """Begin with a full bucket of our own, or connect to the shared one."""
         self._clock, self._lock = loop_clock(), anyio.Lock()

@@ -31,6 +31,11 @@ class MemoryProducer(Sink):
     _opened: bool = attrs.field(default=False, init=False, repr=False)
 
     @property
+    def broker_connections(self) -> int:
+        """None."""
+        return 0
+
+    @property
     def name(self) -> str:
         """The topic."""
         return self.topic

@@ -71,6 +71,11 @@ class MemoryConsumer(Source):
     keep_rejected: bool = attrs.field(default=False, kw_only=True)
 
     @property
+    def broker_connections(self) -> int:
+        """None."""
+        return 0
+
+    @property
     def name(self) -> str:
         """The topic."""
         return self.topic
