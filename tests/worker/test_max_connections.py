@@ -16,7 +16,7 @@ from pythia_rabbitmq import RabbitMQAdmin, RabbitMQConsumer, RabbitMQProducer
 from pythia_redis import RedisStreamsAdmin, RedisStreamsConsumer, RedisStreamsProducer, RedisTokenBucket
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 
 @pytest.fixture
@@ -65,6 +65,11 @@ async def starts(worker: Busy) -> None:
     await Runtime(worker, environ={}, registry=Registry()).run()
 
 
+def connected_to(client: Any) -> set[str]:
+    """Return the server's names of all its connections."""
+    return {each["id"] for each in client.client_list()}
+
+
 async def test_redis_counts_no_more(redis_server: RedisServer) -> None:
     """Source 3, sink, dead letters, admin and a shared rate 1 each: 7, and all of them are used."""
 
@@ -81,12 +86,13 @@ async def test_redis_counts_no_more(redis_server: RedisServer) -> None:
 
     with redis.Redis.from_url(redis_server.url) as client:
         client.xadd("counted", {"body": "1"})
-        before = {each["id"] for each in client.client_list()}
+        before = connected_to(client)
         with pytest.raises(ConfigError, match=r"max_connections is 6, but Busy may hold 7 .* its source 3, "):
             await starts(worker(6))
         async with at_work(worker(7)):
-            now = {each["id"] for each in client.client_list()}
-            assert len(now - before) == 7
+            await eventually(
+                lambda: len(connected_to(client) - before) == 7, "the sink was written to as well", seconds=30
+            )
 
 
 async def test_rabbitmq_counts_no_more(rabbitmq_server: RabbitServer) -> None:
@@ -111,4 +117,6 @@ async def test_rabbitmq_counts_no_more(rabbitmq_server: RabbitServer) -> None:
         await producer.send({"n": 1})
         before = await anyio.to_thread.run_sync(connections)
         async with at_work(worker(5)):
-            assert await anyio.to_thread.run_sync(connections) - before == 5
+            await anyio.to_thread.run_sync(
+                wait_until, lambda: connections() - before == 5, "all were connected"
+            )
