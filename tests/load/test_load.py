@@ -176,3 +176,20 @@ async def test_a_source_made_by_the_worker_is_found() -> None:
             """Do nothing."""
 
     assert (await load(Own)).proven
+
+
+async def test_a_class_is_made_no_more_often_than_it_has_to_be() -> None:
+    """Once to ask where it reads, since the class does not say, and once to run."""
+    made = 0
+
+    class Counted(Worker[Any]):
+        def __init__(self) -> None:
+            nonlocal made
+            made += 1
+            super().__init__(source=MemoryConsumer("load-counted"))
+
+        async def process(self, message: Message[Any]) -> None:
+            """Do nothing."""
+
+    assert (await load(Counted, messages_per_second=100, duration_seconds=0.1)).proven
+    assert made == 2

@@ -99,7 +99,7 @@ class LoadTester:
         arrivals = self._arrivals()
         source = self._source()
         with tempfile.TemporaryDirectory(prefix="pythia-load-") as name:
-            log = _Log(Path(name), self._last)
+            log = _Log(Path(name), self._last(source))
             # The sink first: a broker that is away is told at once, and not after the workers have waited for it.
             crew = self._crew(source, arrivals.run, log.folder)
             async with _opened(source.counterpart()) as sink, crew as ordered:
@@ -110,23 +110,18 @@ class LoadTester:
             arrivals.began,
             arrivals.total,
             arrivals.confirmed,
-            [made for number, made in log.by_number() if number >= self._last],
+            [made for number, made in log.by_number() if number >= log.last],
             keys=keys,
-            earlier=[made for number, made in log.by_number() if number < self._last],
+            earlier=[made for number, made in log.by_number() if number < log.last],
         )
 
     @property
     def _stages(self) -> Sequence[AnyWorker]:
         return (self.worker_class,) if isinstance(self.worker_class, type) else tuple(self.worker_class)
 
-    @property
-    def _in_memory(self) -> bool:
-        return isinstance(self._source(), MemoryConsumer)
-
-    @property
-    def _last(self) -> int:
-        """The number of the first process of the last stage."""
-        return (len(self._stages) - 1) * (1 if self._in_memory else self.num_workers)
+    def _last(self, source: Source) -> int:
+        """Return the number of the first process of the last stage."""
+        return (len(self._stages) - 1) * (1 if isinstance(source, MemoryConsumer) else self.num_workers)
 
     def _arrivals(self) -> Arrivals:
         return Arrivals(
