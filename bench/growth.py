@@ -192,11 +192,13 @@ async def partitions(run: Run) -> None:
 
 
 async def crumbs(run: Run) -> None:
-    """Run with ever more partitions, of each of which a fetch brings as little as possible."""
-    await _cells(
-        run,
-        {f"{count:,}": {"partitions": count, "chunk": max(FETCH // count, 1)} for count in PARTITIONS},
-    )
+    """Run with ever more partitions, of which a fetch brings one message after the other, each a chunk of its own."""
+    await _cells(run, {f"{count:,}": {"partitions": count, "chunk": 1} for count in PARTITIONS})
+
+
+async def chunks(run: Run) -> None:
+    """Run with ever smaller chunks of ten partitions: what a chunk costs, however little is in it."""
+    await _cells(run, {f"{size:,}": {"partitions": 10, "chunk": size} for size in CHUNKS})
 
 
 async def _poison(run: Run, **options: Any) -> None:
@@ -232,6 +234,7 @@ async def queue(run: Run) -> None:
 POWERS = (4, 5, 6, 7)
 KEYS = (1, 10, 100, 1000, 10_000, 100_000)
 PARTITIONS = (1, 10, 100, 1000)
+CHUNKS = (500, 50, 5, 1)
 
 
 def _flat(counts: Sequence[int]) -> list[Figure]:
@@ -252,7 +255,8 @@ BENCHES = [
             Subject("messages in one run", "bench.growth:messages", _flat([10**power for power in POWERS])),
             Subject("different keys", "bench.growth:keys", _flat(KEYS)),
             Subject("partitions, fetched 50 at a time", "bench.growth:partitions", _flat(PARTITIONS)),
-            Subject("partitions, all in each fetch", "bench.growth:crumbs", _flat(PARTITIONS)),
+            Subject("partitions, fetched singly", "bench.growth:crumbs", _flat(PARTITIONS)),
+            Subject("messages in a chunk", "bench.growth:chunks", [Figure(f"{n:,}", "us") for n in CHUNKS]),
             Subject("poison at the head, positions committed", "bench.growth:span", MEMORY),
             Subject("poison at the head, each acknowledged", "bench.growth:queue", MEMORY),
         ],

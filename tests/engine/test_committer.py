@@ -11,8 +11,10 @@ import trio
 import trio.testing
 
 from pythia_core.contracts import Assignment, Capabilities
-from pythia_core.engine.committer import POSITION_THRESHOLD
+from pythia_core.engine.committer import POSITION_SHARE, POSITION_THRESHOLD, THRESHOLD, Committer
 from pythia_core.engine.engine import Engine
+from pythia_core.engine.offset_ledger import OffsetLedger
+from pythia_core.engine.stats import Stats
 from pythia_core.settings import Limits, Settings
 from tests.engine.bench import Seen
 from tests.engine.scripted import Scripted
@@ -97,6 +99,36 @@ def test_waiting_for_what_is_coming_is_no_idle_moment() -> None:
         assert source.times == pytest.approx([1.0, 1.105], abs=0.01)
 
     in_virtual_time(main)
+
+
+def committer(capabilities: Capabilities) -> Committer:
+    """Return one whose calls nobody makes."""
+    return Committer(
+        lambda settlements: (),
+        capabilities,
+        interval=1.0,
+        stats=Stats(),
+        clock=lambda: 0.0,
+        refused=lambda ledger, refusal: None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "partitions", "threshold"),
+    [
+        (Capabilities(ack="individual"), 1000, THRESHOLD),
+        (Capabilities(ack="cumulative"), 1, POSITION_THRESHOLD),
+        (Capabilities(ack="cumulative"), 1000, 1000 * POSITION_SHARE),
+        (Capabilities(ack="cumulative", window=1000), 1000, 500),
+    ],
+)
+def test_a_commit_of_many_partitions_is_worth_more_messages(
+    capabilities: Capabilities, partitions: int, threshold: int
+) -> None:
+    """What a commit costs grows with its partitions, and with it the messages it waits for; never past half a window."""
+    tried = committer(capabilities)
+    tried.dirty = {OffsetLedger(n, Assignment(id=1, position=0), lambda m: None) for n in range(partitions)}
+    assert tried.threshold == threshold
 
 
 def test_a_position_waits_for_more_messages_than_a_list_of_them() -> None:

@@ -519,9 +519,16 @@ MUTANTS: Final = (
     engine(
         "committer",
         "committer",
-        "min(most, max(window // 2, 1)) if window else most",
-        "most",
+        "max(window // 2, 1) if window else sys.maxsize",
+        "sys.maxsize",
         "test_settling.py::test_half_of_the_sources_window_is_settled_at_once",
+    ),
+    engine(
+        "committer",
+        "committer",
+        "max(self._least, self._share * len(self.dirty))",
+        "self._least",
+        "test_committer.py::test_a_commit_of_many_partitions_is_worth_more_messages",
     ),
     engine(
         "committer",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import sys
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -31,6 +32,7 @@ log = logging.getLogger("pythia.committer")
 
 THRESHOLD = 5000  # finished messages after which a settlement does not wait for the clock
 POSITION_THRESHOLD = 50_000  # the same where a position is committed, which is one however many it covers
+POSITION_SHARE = 200  # the same for each partition that has one to commit: that costs 2 us, 0.01 us a message
 PACE = 0.1  # seconds between the commits of positions that idle moments lead to
 IDLE_GRACE = 0.005  # seconds; at a low rate it makes one call of what would be one call per message
 Settle = Callable[[Sequence[Settlement]], "object"]
@@ -75,9 +77,15 @@ class Committer:
         positions, window = capabilities.ack == "cumulative", capabilities.window
         self._pace = PACE if positions else 0.0
         self._paced = -math.inf  # until when idle moments lead to no call
-        most = POSITION_THRESHOLD if positions else THRESHOLD
-        self.threshold = min(most, max(window // 2, 1)) if window else most
+        self._share = POSITION_SHARE if positions else 0
+        self._least = POSITION_THRESHOLD if positions else THRESHOLD
+        self._most = max(window // 2, 1) if window else sys.maxsize
         self.dirty: set[Ledger] = set()  # ledgers with something open or unsettled
+
+    @property
+    def threshold(self) -> int:
+        """After how many more finished messages a settlement does not wait for the clock."""
+        return min(max(self._least, self._share * len(self.dirty)), self._most)
 
     def soon(self, delay: float = 0.0) -> None:
         """Settle within ``delay`` seconds."""
