@@ -327,7 +327,11 @@ class Holding:
     items: list[Unknown]
 
 
-@pytest.mark.parametrize("kind", [Unknown, Holding, "Order", [int], lambda: None], ids=repr)
+@pytest.mark.parametrize(
+    "kind",
+    [Unknown, Holding, "Order", [int], lambda: None],
+    ids=["unknown", "holding", "text", "list", "function"],
+)
 def test_a_body_type_that_no_body_can_become_is_refused_at_the_start(kind: Any) -> None:
     """Later, every message would be a dead letter of the class's."""
     with pytest.raises(ConfigError, match=r"body_type is .* \(code\), which no body can become: .*"):
