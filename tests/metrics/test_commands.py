@@ -36,13 +36,13 @@ SAID = {
 @pytest.fixture
 def url() -> Iterator[str]:
     """Serve answers by hand."""
-
-    def answer(path: str, query: dict[str, str]) -> Answer:
-        if path == "/scaling":
-            return Answer(json.dumps(SAID))
-        return Answer("[-]processes failed\n", status=503) if path == "/readyz" else Answer("ok\n")
-
-    server = Server(answer)
+    server = Server(
+        {
+            "/scaling": lambda request: Answer(json.dumps(SAID)),
+            "/readyz": lambda request: Answer("[-]processes failed\n", status=503),
+            "/livez": lambda request: Answer("ok\n"),
+        }
+    )
     host, port = server.open("127.0.0.1", 0)
     yield f"http://{host}:{port}"
     server.close()
@@ -63,7 +63,7 @@ def test_health_needs_the_standard_library_alone() -> None:
     code = (
         "import sys; from pythia_metrics.commands import health\n"
         "import pythia_metrics.asking\n"
-        "heavy = {'prometheus_client', 'opentelemetry', 'anyio', 'psutil'} & set(sys.modules)\n"
+        "heavy = {'prometheus_client', 'opentelemetry', 'anyio', 'psutil', 'starlette', 'uvicorn'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)

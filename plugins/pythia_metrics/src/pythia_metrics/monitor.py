@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -21,7 +22,10 @@ from pythia_metrics.health import PROBES, Facts, probe
 from pythia_metrics.instruments import aliases, of_fleet, of_process
 from pythia_metrics.merging import Merger
 from pythia_metrics.scaled import Scaled
-from pythia_metrics.server import Answer, Server
+from pythia_metrics.server import Answer, Handler, Server
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 __all__ = ["MetricsMonitor"]
 
@@ -39,7 +43,7 @@ class MetricsMonitor(Monitor):
     address: tuple[str, int] | None = None
     _scaled: Scaled = attrs.field(factory=Scaled)
     _server: Server = attrs.field(
-        default=attrs.Factory(lambda self: Server(self.answer), takes_self=True), init=False
+        default=attrs.Factory(lambda self: Server(self.routes()), takes_self=True), init=False
     )
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
     _fleet: Mapping[str, Any] | None = None
@@ -79,18 +83,19 @@ class MetricsMonitor(Monitor):
 
     # -- asked -----------------------------------------------------------------------------------------------
 
-    def answer(self, path: str, query: dict[str, str]) -> Answer:
-        """Answer a request, in the server's thread."""
-        name = path.strip("/")
-        if name.partition("/")[0] in PROBES:
-            return probe(name, self._facts(), query)
-        if name == "metrics":
-            return Answer(expose(self.families()), CONTENT_TYPE)
-        if name == "scaling":
-            return Answer(self._explain(), "application/json")
-        if not name:
-            return Answer(INDEX)
-        return Answer("not here; see /\n", status=404)
+    def routes(self) -> dict[str, Handler]:
+        """Return who answers which path, in the server's thread."""
+        return {
+            "/": lambda request: Answer(INDEX),
+            "/metrics": lambda request: Answer(expose(self.families()), CONTENT_TYPE),
+            "/scaling": lambda request: Answer(self._explain(), "application/json"),
+            **{f"/{name}": partial(self._probe, name) for name in PROBES},
+            **{f"/{name}/{{check}}": partial(self._probe, name) for name in PROBES},
+        }
+
+    def _probe(self, name: str, request: Request) -> Answer:
+        check = request.path_params.get("check", "")
+        return probe(f"{name}/{check}" if check else name, self._facts(), request.query_params)
 
     def _facts(self) -> Facts:
         with self._lock:
