@@ -44,6 +44,7 @@ GUARANTEES: Final = (
     "metrics and scaling",
     "typed bodies",
     "what is stuck",
+    "positions that are moved",
 )
 
 
@@ -1559,7 +1560,7 @@ MUTANTS: Final = (
     ),
     kafka(
         "lag",
-        "max(offset, starts[partition])",
+        "max(offset, start)",
         "offset",
         "test_backlog.py::test_removed_messages_are_not_left",
     ),
@@ -1823,5 +1824,41 @@ MUTANTS: Final = (
         '        if left and not self.settled:\n            return "stalled"\n',
         "",
         "tests/supervisor/test_views.py::test_an_outlook_is_a_time_or_a_word",
+    ),
+    # -- positions that are moved: never unasked, never under a reader, and a replay skips nothing ------------------
+    Mutant(
+        "positions that are moved",
+        "pythia_core/moving.py",
+        "not (back_only and move.again <= 0)",
+        "True",
+        "tests/command/test_offsets.py::test_replay_never_goes_forward",
+    ),
+    Mutant(
+        "positions that are moved",
+        "pythia_core/command/offsets.py",
+        "(yes or (not as_json and _agrees()))",
+        "True",
+        "tests/command/test_offsets.py::test_nothing_moves_without_a_yes",
+    ),
+    Mutant(
+        "positions that are moved",
+        "pythia_redis/lua/move.lua",
+        "if #reading > 0 and force ~= 'force' then return reading end\n",
+        "",
+        "tests/redis/test_positions.py::test_a_group_that_is_read_is_left_alone_unless_forced",
+    ),
+    Mutant(
+        "positions that are moved",
+        "pythia_redis/lua/seek.lua",
+        "  if #a ~= #b then return #a < #b end\n",
+        "",
+        "tests/redis/test_positions.py::test_ids_beyond_what_lua_can_count_are_compared_as_numbers",
+    ),
+    Mutant(
+        "positions that are moved",
+        "pythia_kafka/topics.py",
+        '.append((partition, offset, ""))',
+        '.append((partition, offset, "1:6-7"))',
+        "tests/kafka/test_positions.py::test_the_note_beside_an_offset_goes_with_it",
     ),
 )

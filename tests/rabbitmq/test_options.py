@@ -205,3 +205,9 @@ class Small(Worker):
             texts.count("tasks lets no more than 10 out at a time, fewer than max_concurrent_tasks=20")
             == told
         )
+
+
+def test_a_queue_keeps_no_positions() -> None:
+    """And what to do instead is told, before anything is connected to."""
+    with pytest.raises(ConfigError, match=r"'tasks'.*pythia dead-letters replay"):
+        RabbitMQConsumer("tasks").positions()

@@ -89,6 +89,43 @@ class LagMeter:
             async with self._asking:
                 return await self._left(names, await self._when_coordinated(group, or_nothing=True))
 
+    async def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        """Return what a group has committed, which is nothing if it is not there.
+
+        Raises:
+            KafkaError: if the cluster cannot be asked.
+        """
+        with anyio.fail_after(SECONDS):
+            return await self._when_coordinated(group, or_nothing=True)
+
+    async def bounds(self, names: Collection[str]) -> dict[Partition, tuple[int, int]]:
+        """Return the first offset that is there, and the one behind the last, for each partition of some topics.
+
+        Raises:
+            NotThere: if there is no such topic.
+            KafkaError: if the cluster cannot be asked.
+        """
+        with anyio.fail_after(SECONDS):
+            async with self._asking:
+                return await self._bounds(names)
+
+    async def oldest(self, left: Mapping[Partition, tuple[int, int]]) -> dict[Partition, float]:
+        """Return the times, in seconds since the epoch, of the first of what is left, as far as they are had in a moment.
+
+        Args:
+            left: the next offset to read and the end, for each partition.
+        """
+        with anyio.fail_after(SECONDS):
+            async with self._asking:
+                return await self._oldest(left)
+
+    async def since(self, times: Mapping[Partition, int]) -> dict[TopicPartition, int]:
+        """Return the first offset since a time in milliseconds; partitions that have none since then have no entry."""
+        with anyio.fail_after(SECONDS):
+            async with self._asking:
+                found = await (await self._connected()).offsets_for_times(dict(times))
+        return {partition: place.offset for partition, place in found.items() if place is not None}
+
     async def _when_coordinated(
         self, group: str, or_nothing: bool
     ) -> Mapping[TopicPartition, OffsetAndMetadata]:
@@ -111,6 +148,14 @@ class LagMeter:
         self, names: Collection[str], committed: Mapping[TopicPartition, OffsetAndMetadata]
     ) -> dict[Partition, tuple[int, int]]:
         """Return the next offset to read and the end, for each partition."""
+        left = {}
+        for partition, (start, end) in (await self._bounds(names)).items():
+            offset = committed[partition].offset if partition in committed else -1
+            first = max(offset, start)
+            left[partition] = (first, max(end, first) if offset <= end else first)
+        return left
+
+    async def _bounds(self, names: Collection[str]) -> dict[Partition, tuple[int, int]]:
         there = await self.topics.describe(None)
         if missing := [name for name in names if name not in there]:
             raise NotThere(f"Kafka at {self._login} has no topic {', '.join(missing)}, or we may not see it")
@@ -118,12 +163,7 @@ class LagMeter:
         reader = await self._connected()
         starts = await reader.beginning_offsets(partitions)
         ends = await reader.end_offsets(partitions)
-        left = {}
-        for partition in partitions:
-            offset = committed[partition].offset if partition in committed else -1
-            first = max(offset, starts[partition])
-            left[partition] = (first, max(ends[partition], first) if offset <= ends[partition] else first)
-        return left
+        return {partition: (starts[partition], ends[partition]) for partition in partitions}
 
     async def _oldest(self, left: Mapping[Partition, tuple[int, int]]) -> dict[Partition, float]:
         """Return the times of the first messages that are left, as far as they can be had in a moment."""

@@ -13,6 +13,7 @@ from pythia_kafka.options import KafkaOptions
 
 if TYPE_CHECKING:
     from pythia_kafka.inspector import KafkaInspector
+    from pythia_kafka.positions import KafkaPositions
     from pythia_kafka.producer import KafkaProducer
 
 DEAD_LETTERS: Final = ".dlq"
@@ -193,6 +194,13 @@ class KafkaConsumer(KafkaOptions, Source):
         from pythia_kafka.inspector import KafkaInspector
 
         return KafkaInspector(self)
+
+    def positions(self) -> KafkaPositions:
+        """Return what shows the group's committed offsets, and moves them while it has no members."""
+        from pythia_kafka.positions import KafkaPositions
+
+        self._required_group()
+        return KafkaPositions(self)
 
     def counterpart(self) -> KafkaProducer:
         """Return a producer for the same topic."""

@@ -13,6 +13,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_core import PythiaError
@@ -115,6 +116,29 @@ class Topics:
         if not found and await self._is_dead(client, group):
             raise NotThere(f"Kafka at {self._login} has no consumer group {group!r}, or we may not see it")
         return found
+
+    async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets for a group that has no members, which makes it if it is not there; notes beside them go.
+
+        Raises:
+            UnknownMemberIdError: if it has members; nothing was committed.
+            KafkaError: if the broker refused, or could not be asked.
+        """
+        client = await self.client()
+        by_topic: dict[str, list[tuple[int, int, str]]] = {}
+        for (topic, partition), offset in offsets.items():
+            by_topic.setdefault(topic, []).append((partition, offset, ""))
+        # As a member of no generation, which is what Kafka's own tool does; aiokafka has no public way.
+        request = OffsetCommitRequest(group, -1, "", -1, list(by_topic.items()))
+        answer = await client._send_request(request, await client.find_coordinator(group))
+        for topic, partitions in answer.topics:
+            _raise([(f"{topic}-{partition}", code) for partition, code in partitions])
+
+    async def members(self, group: str) -> list[str]:
+        """Return who is in a group: its client's name, its own, and where it is."""
+        (answer,) = await (await self.client()).describe_consumer_groups([group])
+        ((_, _, _, _, _, members, *_),) = answer.groups
+        return [f"{client} ({member}) at {host.lstrip('/')}" for member, client, host, *_ in members]
 
     async def _is_dead(self, client: Any, group: str) -> bool:
         (answer,) = await client.describe_consumer_groups([group])

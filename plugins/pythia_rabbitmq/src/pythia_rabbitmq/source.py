@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from pythia_core import Capabilities, ConfigError, Owner, Secret, Source, Start, Subscription
+from pythia_core import Capabilities, ConfigError, Owner, Positions, Secret, Source, Start, Subscription
 from pythia_rabbitmq.options import RabbitMQOptions
 
 if TYPE_CHECKING:
@@ -183,6 +183,13 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
         from pythia_rabbitmq.inspector import RabbitMQInspector
 
         return RabbitMQInspector(self.address({}), self.queue, self.management_url)
+
+    def positions(self) -> Positions:
+        """Raise ConfigError, always: a queue keeps no positions, and what was settled is gone from it."""
+        raise ConfigError(
+            f"RabbitMQ's queues keep no positions: what was settled is gone from {self.queue!r}, and what was not is "
+            "delivered again by itself. `pythia dead-letters replay` sends back what failed; streams are not supported"
+        )
 
     def counterpart(self) -> RabbitMQProducer:
         """Return a producer for the same queue, which makes it if this source would."""

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["ABANDON", "BACKLOG", "BEGIN", "FORGET", "REAP", "SETTLE", "TAKE", "TOKENS", "TRIM", "Script"]
+__all__ = [
+    "ABANDON",
+    "BACKLOG",
+    "BEGIN",
+    "FORGET",
+    "MOVE",
+    "REAP",
+    "SEEK",
+    "SETTLE",
+    "TAKE",
+    "TOKENS",
+    "TRIM",
+    "Script",
+]
 
 
 @attrs.frozen
@@ -27,7 +40,9 @@ ABANDON = _load("abandon")
 BACKLOG = _load("backlog")
 BEGIN = _load("begin")
 FORGET = _load("forget")
+MOVE = _load("move")
 REAP = _load("reap")
+SEEK = _load("seek")
 SETTLE = _load("settle")
 TAKE = _load("take")
 TOKENS = _load("tokens")

@@ -23,7 +23,9 @@ from pythia_core import (
 from pythia_redis.options import RedisOptions
 
 if TYPE_CHECKING:
+    from pythia_redis.group import Group
     from pythia_redis.inspector import RedisInspector
+    from pythia_redis.positions import RedisPositions
     from pythia_redis.producer import RedisStreamsProducer
 
 DEAD_LETTERS = ":dlq"
@@ -109,17 +111,10 @@ class RedisStreamsConsumer(RedisOptions, Source):
 
     async def subscribe(self, owner: Owner) -> Subscription:
         """Connect and make the group if there is none."""
-        from pythia_redis.group import Group
         from pythia_redis.subscription import RedisSubscription
 
-        group = Group(
-            stream=self.stream,
-            name=self._required_group(),
-            consumer=self.consumer_name or name_member("worker", 0, ""),
-            lease_ms=max(int(self.lease_seconds * 1000), 1),
-        )
         subscription = RedisSubscription(
-            self.address({}), group, start=self.start_from, delete_settled=self.delete_settled
+            self.address({}), self._as_group(), start=self.start_from, delete_settled=self.delete_settled
         )
         try:
             await subscription.open(owner)
@@ -127,6 +122,16 @@ class RedisStreamsConsumer(RedisOptions, Source):
             await subscription.aclose()
             raise
         return subscription
+
+    def _as_group(self) -> Group:
+        from pythia_redis.group import Group
+
+        return Group(
+            stream=self.stream,
+            name=self._required_group(),
+            consumer=self.consumer_name or name_member("worker", 0, ""),
+            lease_ms=max(int(self.lease_seconds * 1000), 1),
+        )
 
     def _required_group(self) -> str:
         if not self.consumer_group:
@@ -140,6 +145,17 @@ class RedisStreamsConsumer(RedisOptions, Source):
         from pythia_redis.inspector import RedisInspector
 
         return RedisInspector(self.address({}), self.stream, self._required_group(), self.start_from)
+
+    def positions(self) -> RedisPositions:
+        """Return what shows the group's last delivered id, and moves it while nobody reads."""
+        from pythia_redis.positions import RedisPositions
+
+        return RedisPositions(
+            self.address({}),
+            self._as_group(),
+            start_from=self.start_from,
+            delete_settled=self.delete_settled,
+        )
 
     def counterpart(self) -> RedisStreamsProducer:
         """Return a producer for the same stream."""

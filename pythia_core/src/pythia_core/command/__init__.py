@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "send": "Send each line of standard input as a message.",
     "loadtest": "Measure a worker under a steady load, and what it lost.",
     "dead-letters": "List dead letters, or replay them.",
+    "offsets": "Show how far a worker's group has read, or move it.",
     "plugins": "List and check the installed plugins.",
 }
 """Pythia's own, in the order of the help, each in a module of its name, with _ for -, as ``command``."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 import attrs
 
 from pythia_core.contracts.message import Message, Partition
+from pythia_core.contracts.positions import Positions
 from pythia_core.contracts.settlement import Assignment, Chunk, Refusals, Settlement
 from pythia_core.errors import ConfigError
 
@@ -244,6 +245,16 @@ class Source(ABC):
     def inspect(self) -> Inspector:
         """Return an asynchronous context manager that answers how much is left."""
         return Inspector()
+
+    def positions(self) -> Positions:
+        """Return what shows how far the resolved source's group has got, and moves it: for ``pythia offsets``.
+
+        Raises:
+            ConfigError: if the broker keeps no positions.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} keeps no positions: how far {self.name} was read cannot be shown or moved"
+        )
 
     def counterpart(self) -> Sink:
         """Return a sink that writes where this source reads: for sending, load tests, replay and conformance.

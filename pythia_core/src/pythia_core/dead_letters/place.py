@@ -12,9 +12,8 @@ from pythia_core.config import UNSET
 from pythia_core.config.schema import build
 from pythia_core.contracts import DEAD_LETTER_GROUP, Sink, Source, Start
 from pythia_core.errors import ConfigError
-from pythia_core.loader import load_or_explain
 from pythia_core.runtime import Runtime
-from pythia_core.worker import worker_name
+from pythia_core.single import runtime_of
 
 __all__ = ["Place", "place_of"]
 
@@ -65,7 +64,7 @@ def place_of(
         known = ", ".join(sorted(registry.sources))
         raise ConfigError(f"there is no source {target!r} that options could belong to; there are {known}")
     else:
-        runtime = _runtime(target, environ, file, registry)
+        runtime = runtime_of(target, environ=environ, file=file, registry=registry)
         source, elsewhere = runtime.source, _elsewhere(runtime)
     if place:
         reader: Source = build(type(source), place, what="--place", origin="command line")
@@ -86,13 +85,3 @@ def _elsewhere(runtime: Runtime) -> str:
     if chosen is UNSET:
         return ""
     return f"they go to {chosen.name}" if isinstance(chosen, Sink) else "it has none (dead_letter is None)"
-
-
-def _runtime(
-    target: str, environ: Mapping[str, str], file: Path | None, registry: plugins.Registry
-) -> Runtime:
-    kind, *others = load_or_explain(target)
-    if others:
-        names = ", ".join(map(worker_name, [kind, *others]))
-        raise ConfigError(f"{target} has several workers, {names}: name one, {target}:{kind.__name__}")
-    return Runtime(kind(), environ=environ, file=file, registry=registry)

@@ -199,17 +199,17 @@ class MemoryBroker(FaultInjection):
         """Return the note beside a committed position."""
         return getattr(self._group(topic, group).feeds[partition], "note", None)
 
-    def _present_or_new(self, topic: str, group: str, rules: Rules) -> Group:
+    def present_or_new(self, topic: str, group: str, rules: Rules) -> Group:
         """Return a group, or one that is forgotten again: to look makes none."""
         return self.topic(topic).groups.get(group) or self._make_group(topic, group, rules)
 
     def backlog(self, topic: str, group: str, rules: Rules) -> Backlog:
         """Return what a group has left, and what a new one would have."""
-        return self._present_or_new(topic, group, rules).backlog(self.clock())
+        return self.present_or_new(topic, group, rules).backlog(self.clock())
 
     def unsettled(self, topic: str, group: str, rules: Rules) -> list[Record]:
         """Return what a group has not settled, or what a new one would have, in the topic's order."""
-        waiting, delivered, _ = self._present_or_new(topic, group, rules).states()
+        waiting, delivered, _ = self.present_or_new(topic, group, rules).states()
         return sorted((*waiting, *delivered), key=lambda record: (record.partition, record.offset))
 
     def waiting(self, topic: str, group: str = DEFAULT_GROUP) -> list[Record]:

@@ -88,6 +88,15 @@ class Cursor:
             )
         self.committed = through
 
+    def position_in(self, partition: int) -> int:
+        """Return the committed position."""
+        return self.committed
+
+    def move(self, partition: int, offset: int) -> None:
+        """Commit a position in either direction, while nobody owns it. A note beside it would speak of the old one."""
+        self.committed = self.position = offset
+        self.note = None
+
     def expire(self, now: float) -> bool:
         """Return False: a log has no leases."""
         return False

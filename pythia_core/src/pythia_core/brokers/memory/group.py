@@ -255,6 +255,16 @@ class Group:
         deadlines = (member.deadline for member in self.members)
         return min((due for due in (*expiries, *deadlines) if due is not None), default=None)
 
+    # Positions ---------------------------------------------------------------------------------------
+
+    def position(self, partition: int) -> int:
+        """Return the offset at which a partition goes on."""
+        return self.feeds[partition if self.rules.split else SHARED].position_in(partition)
+
+    def move(self, partition: int, offset: int) -> None:
+        """Go on at another offset of a partition; of a group without members."""
+        self.feeds[partition if self.rules.split else SHARED].move(partition, offset)
+
     # Counting ----------------------------------------------------------------------------------------
 
     def settled_before(self, partition: int) -> int:

@@ -233,6 +233,19 @@ class Queue:
                 delivery.expires = now + self.rules.lease_seconds
                 self.leases[delivery] = None
 
+    # Positions ---------------------------------------------------------------------------------------
+
+    def position_in(self, partition: int) -> int:
+        """Return the offset that everything before has been delivered of, once at least."""
+        return self.lanes[partition].next
+
+    def move(self, partition: int, offset: int) -> None:
+        """Deliver from an offset on, while nobody is here. What came back from before it still waits."""
+        lane = self.lanes[partition]
+        lane.next = offset
+        lane.returned = [entry for entry in lane.returned if entry[0] < offset]
+        heapify(lane.returned)
+
     # Leases ------------------------------------------------------------------------------------------
 
     def expire(self, now: float) -> bool:

@@ -10,10 +10,12 @@ import attrs
 
 from pythia_core.brokers.memory.broker import DEAD_LETTERS, DEFAULT_GROUP, MemoryBroker, find_broker
 from pythia_core.brokers.memory.group import Member
+from pythia_core.brokers.memory.positions import MemoryPositions
 from pythia_core.brokers.memory.rules import Ack, OrderScope, Rebalances, Rules
 from pythia_core.brokers.memory.sink import MemoryProducer
 from pythia_core.brokers.memory.subscription import MemorySubscription
 from pythia_core.contracts.message import Message
+from pythia_core.contracts.positions import Positions
 from pythia_core.contracts.source import (
     DEAD_LETTER_GROUP,
     Backlog,
@@ -118,6 +120,10 @@ class MemoryConsumer(Source):
     def inspect(self) -> Inspector:
         """Return what counts the backlog, exactly."""
         return MemoryInspector(self)
+
+    def positions(self) -> Positions:
+        """Return what shows the group's offsets, and moves them while the group has no members."""
+        return MemoryPositions(self.broker, self.topic, self.group, self.rules)
 
     def counterpart(self) -> MemoryProducer:
         """Return a producer for the same topic."""
