@@ -41,6 +41,14 @@ def test_a_good_worker_is_described(pythia: Pythia, worker: Path) -> None:
         assert told in done.output
 
 
+def test_the_bound_on_processors_is_told(pythia: Pythia, folder: Path) -> None:
+    """With what it does; one above 100 per cent is wrong, since it would never be reached."""
+    (folder / "orders.py").write_text(WORKER.replace("batch_size=5", "max_cpu_percent=80"))
+    assert "while the processors are more than 80 % busy" in texts(found(), "ok")
+    (folder / "orders.py").write_text(WORKER.replace("batch_size=5", "max_cpu_percent=101"))
+    assert "a number above 0 and at most 100" in texts(found(), "error")
+
+
 def test_findings_are_json_for_programs(pythia: Pythia, worker: Path) -> None:
     """Each with level, text and worker."""
     findings = json.loads(pythia("check", "orders.py", "--json").output)

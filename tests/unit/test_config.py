@@ -132,9 +132,12 @@ def test_a_group_given_as_an_object_gives_all_of_it() -> None:
 def test_every_setting_can_be_said_everywhere(name: str) -> None:
     """A setting's default, written as text in the environment, on the command line or in a file, is understood."""
     field = FIELDS[name]
-    text = {"order": "key", "max_memory_mb": "none", "handler_timeout": "none"}.get(
-        name, str(field.default).lower()
-    )
+    text = {
+        "order": "key",
+        "max_memory_mb": "none",
+        "max_cpu_percent": "none",
+        "handler_timeout": "none",
+    }.get(name, str(field.default).lower())
     group, _, short = name.rpartition(".")
     header = f"[worker.{group}]" if group else "[worker]"
     places: list[dict[str, Any]] = [

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pythia_core.control_groups import groups
+
 __all__ = ["memory_fault", "memory_limit"]
 
 SHARE = 0.85  # of the limit: page cache, libraries' own memory and fragmentation take the rest
@@ -24,37 +26,15 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     Args:
         root: where ``proc`` and ``sys`` are.
     """
-    limits = [limit for path in _limit_files(root) if (limit := _read(path)) is not None]
-    return min(limits, default=None)
+    return min(_limits(root), default=None)
 
 
-def _limit_files(root: Path) -> Iterator[Path]:
-    """Yield the files that may hold a limit, from this process's group upwards."""
-    groups = root / "sys/fs/cgroup"
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, group = line.split(":", 2)
-        top, name = (
-            (groups, "memory.max") if not controllers else (groups / "memory", "memory.limit_in_bytes")
-        )
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        folder = top / group.lstrip("/")
-        yield folder / name
-        while folder != top and top in folder.parents:
-            folder = folder.parent
-            yield folder / name
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _read(path: Path) -> int | None:
-    text = "".join(_lines(path)).strip()
-    return int(text) if text.isdigit() and int(text) < UNLIMITED else None
+def _limits(root: Path) -> Iterator[int]:
+    """Yield the limits that are set, from this process's group upwards."""
+    for group in groups("memory", root):
+        limit = group.number("memory.max" if group.unified else "memory.limit_in_bytes")
+        if limit is not None and limit < UNLIMITED:
+            yield limit
 
 
 def memory_fault(max_memory_mb: int | None, processes: int, limit: int | None) -> str | None:

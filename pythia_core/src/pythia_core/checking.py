@@ -106,6 +106,7 @@ def _check_worker(kind: type[Worker[Any]], plan: Plan, registry: Registry) -> It
         yield from look(runtime)
     yield from _scaling(kind, runtime)
     yield from _memory(runtime, plan)
+    yield from _processors(runtime)
     for text in runtime.resolved.warnings:
         yield "warning", text
     if plan.connect:
@@ -248,6 +249,11 @@ def _memory(runtime: Runtime, plan: Plan) -> Iterator[Fact]:
             "note",
             f"has no max_memory_mb: past this container's {plan.limit >> 20} MiB it is killed, undrained",
         )
+
+
+def _processors(runtime: Runtime) -> Iterator[Fact]:
+    if (bound := runtime.resolved.settings.max_cpu_percent) is not None:
+        yield "ok", f"works on fewer messages at once while the processors are more than {bound:g} % busy"
 
 
 def _sink(runtime: Runtime) -> Sink | None:

@@ -31,6 +31,7 @@ from pythia_core.errors import ConfigError
 from pythia_core.handlers import make_handler, takes_batches
 from pythia_core.observing import Observation
 from pythia_core.offloading import processes, processors, threads
+from pythia_core.processor_use import ProcessorUse
 from pythia_core.resources import Resources, held
 from pythia_core.worker import NoSink, NoSource, Worker, worker_name
 
@@ -283,6 +284,7 @@ class Runtime:
             batch=takes_batches(self.worker),
             give_up=self.give_up,
             memory=_resident_memory,
+            processor=ProcessorUse() if resolved.settings.max_cpu_percent is not None else None,
         )
 
     async def _opened(self, layer: Middleware) -> Middleware:

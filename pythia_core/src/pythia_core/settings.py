@@ -103,6 +103,8 @@ class Settings:
         max_concurrent_tasks: how many handlers run at once in a process.
         max_memory_mb: resident memory of the process in MiB, or None for no bound. At 90 % of it intake stops, and if that
             does not help the process is replaced.
+        max_cpu_percent: of the processors' time that this process may use, the machine's or the container's quota; while more
+            is used, by whomever, fewer messages are worked on at once, and fewer fetched. None for no bound.
         max_connections: the most connections to brokers that the worker holds; one that needs more does not start. On Kafka it counts
             clients, each of which connects to every broker it needs.
         order: ``key``, ``partition`` or ``none``; None takes ``key`` where the source orders by partition, else ``none``.
@@ -119,6 +121,7 @@ class Settings:
     batch_timeout: float = 1.0
     max_concurrent_tasks: int = 20
     max_memory_mb: int | None = None
+    max_cpu_percent: float | None = None
     max_connections: int = 50
     order: Order | None = None
     retry: RetryPolicy = RetryPolicy()

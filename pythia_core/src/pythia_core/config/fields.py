@@ -34,6 +34,8 @@ _LEAST: Mapping[str, float] = {  # all others: above 0
     "drain_timeout": 0,
 }
 
+_MOST: Mapping[str, float] = {"max_cpu_percent": 100}
+
 
 @attrs.frozen
 class Field:
@@ -44,12 +46,14 @@ class Field:
         kind: its type.
         default: its value if nobody says any.
         least: the smallest number allowed, or None if it must be above 0.
+        most: the largest number allowed, if there is one.
     """
 
     name: str
     kind: Any
     default: Any
     least: float | None = None
+    most: float | None = None
 
     @property
     def variable(self) -> str:
@@ -64,20 +68,27 @@ class Field:
             bound = f" of at least {self.least:g}"
         else:
             bound = " of at least 1" if "whole" in text else " above 0"
+        if self.most is not None:
+            bound += f" and at most {self.most:g}"
         return text.replace("number", f"number{bound}", 1)
 
     def accepts(self, value: Any) -> bool:
         """Tell whether a value of the right type lies within the bounds."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
-        return value > 0 if self.least is None else value >= self.least
+        enough = value > 0 if self.least is None else value >= self.least
+        return enough and (self.most is None or value <= self.most)
 
 
 def _fields_of(kind: type, prefix: str = "") -> dict[str, Field]:
     kinds = typing.get_type_hints(kind)
     return {
         prefix + field.name: Field(
-            prefix + field.name, kinds[field.name], field.default, _LEAST.get(prefix + field.name)
+            prefix + field.name,
+            kinds[field.name],
+            field.default,
+            _LEAST.get(prefix + field.name),
+            _MOST.get(prefix + field.name),
         )
         for field in attrs.fields(kind)
         if field.name not in GROUPS

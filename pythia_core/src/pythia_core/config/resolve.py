@@ -95,6 +95,7 @@ _NOTHING: Mapping[str, str] = {
 _NONE: Mapping[str, str] = {
     "order": "as the source orders",
     "max_memory_mb": "no bound",
+    "max_cpu_percent": "no bound",
     "handler_timeout": "no bound",
 }
 

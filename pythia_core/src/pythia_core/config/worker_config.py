@@ -46,6 +46,8 @@ class WorkerConfig:
         batch_size: most messages of one fetch, and of one ``process_batch`` (500).
         batch_timeout: seconds; how long a batch waits for more, and how often work done is settled (1.0).
         max_memory_mb: resident memory in MiB at which the process drains and is replaced; None for no bound (None).
+        max_cpu_percent: of the processors' time that this process may use, at most 100; while more is used, by whomever, fewer
+            messages are worked on at once. None for no bound (None).
         max_connections: the most connections to brokers that the worker holds; one that needs more does not start. On Kafka it counts
             clients, each of which connects to every broker it needs (50).
         max_concurrent_tasks: how many messages are processed at once (20).
@@ -79,6 +81,7 @@ class WorkerConfig:
     batch_size: int | Unset = UNSET
     batch_timeout: float | Unset = UNSET
     max_memory_mb: int | Unset | None = UNSET
+    max_cpu_percent: float | Unset | None = UNSET
     max_connections: int | Unset = UNSET
     max_concurrent_tasks: int | Unset = UNSET
     order: Order | Unset | None = UNSET

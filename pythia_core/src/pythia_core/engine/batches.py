@@ -122,10 +122,13 @@ class BatchPool(Pool):
 
     async def _loop(self, slot: Slot) -> None:
         while slot.active:
+            await self.places.wait(self._make_room)
             self._on_idle()
             async with self._baton:
                 await self._fill()
                 await self._while_paused()
+                if self.places.crowded:  # whoever holds the baton on the bench would keep it from the others
+                    continue
                 batch = self._scheduler.take(self._batch)
                 self._first = self._clock() if self._scheduler.ready else None
             if not batch:

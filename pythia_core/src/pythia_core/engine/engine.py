@@ -93,6 +93,7 @@ class Engine:
         give_up: asked, with the reason and an exit code, to stop the engine where only the end of the process helps;
             None where the process is not ours to end.
         memory: returns the bytes of memory that the process has, for ``settings.max_memory_mb``.
+        processor: returns per cent of the processors' time used since it was last called, for ``settings.max_cpu_percent``.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Engine:
         telemetry: Sequence[Telemetry] = (),
         give_up: Callable[[str, Exit], None] | None = None,
         memory: Callable[[], int] | None = None,
+        processor: Callable[[], float | None] | None = None,
     ) -> None:
         self.source = source
         self.settings = settings
@@ -126,7 +128,7 @@ class Engine:
             Partition, Written
         ] = {}  # notes of assignments that ended, of whatever subscription
         self.stops = Stops(changed=self._stops_changed, resumed=self._intake_resumed)
-        self._batch = batch
+        self.batch = batch
         self._sink = sink
         self._dead_letter = dead_letter
         self._telemetry = list(telemetry)
@@ -137,6 +139,7 @@ class Engine:
         self._exit = Exit.CLEAN
         self._give_up = give_up
         self.memory = memory
+        self.processor = processor
         self.beyond_help: str | None = None  # why only the end of the process would help
 
     @property
@@ -221,7 +224,7 @@ class Engine:
         timed = any(telemetry.durations for telemetry in self._telemetry)
         common = (settings.max_concurrent_tasks, self.scheduler, self._handler, stats, self.clock)
         failed, returned = self.disposition.failed, self.disposition.returned
-        if not self._batch:
+        if not self.batch:
             return Pool(*common, failed=failed, returned=returned, idle=self._idle, timed=timed)
         window = self.source.capabilities.window or settings.batch_size
         return BatchPool(

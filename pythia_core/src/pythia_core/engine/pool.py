@@ -38,6 +38,7 @@ from pythia_core.clock import Clock
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.middleware import Handler
 from pythia_core.engine.ledger import DONE
+from pythia_core.engine.places import Places
 from pythia_core.engine.scheduler import STREAK, Scheduler
 from pythia_core.engine.stats import QUICKEST, Stats
 
@@ -111,6 +112,7 @@ class Pool:
         self._sleepers: deque[anyio.Event] = deque()
         self._pauses = 0
         self._resumed = anyio.Event()
+        self.places = Places(self._takers, crowded=self._look_up, fit=self._begin_turn)
         self._group: TaskGroup | None = None
 
     @property
@@ -126,7 +128,7 @@ class Pool:
     @property
     def all_idle(self) -> bool:
         """True if no worker has a message and none is ready."""
-        return len(self._sleepers) >= len(self.slots) and not self._scheduler.ready
+        return len(self._sleepers) + self.places.benched >= len(self.slots) and not self._scheduler.ready
 
     def observe(self) -> list[Slot]:
         """Note the time for messages not seen before; return the workers that have a message."""
@@ -170,14 +172,13 @@ class Pool:
     def pause(self) -> None:
         """Let no worker take a message until :meth:`resume` has been called as often as this."""
         self._pauses += 1
-        self._turn_ends = PAUSED
-        self._scheduler.wake_at = 0
+        self._look_up()
 
     def resume(self) -> None:
         """Let the workers go on, unless they are paused for something else as well."""
         self._pauses -= 1
         if not self._pauses:
-            self._turn_ends = 0.0
+            self._begin_turn()
             self._resumed.set()
             self._resumed = anyio.Event()
 
@@ -185,6 +186,24 @@ class Pool:
     def paused(self) -> bool:
         """True during a pause."""
         return self._pauses > 0
+
+    @property
+    def halting(self) -> bool:
+        """True while workers are to look up after each message: during a pause, and while too many of them take messages."""
+        return self._pauses > 0 or self.places.crowded
+
+    def _look_up(self) -> None:
+        """Have every worker look up after its present message."""
+        self._turn_ends = PAUSED
+        self._scheduler.wake_at = 0
+
+    def _begin_turn(self) -> None:
+        if not self.halting:
+            self._turn_ends = 0.0
+
+    def _takers(self) -> int:
+        """Return how many workers take messages, or would if there were places for them."""
+        return sum(slot.active and not slot.alone for slot in self.slots)
 
     async def run_alone(self, message: Message[Any]) -> bool:
         """Run a ready message while nothing else runs; to be called during a pause.
@@ -284,7 +303,7 @@ class Pool:
             if result is not None:
                 slot.message = slot.seen = None
                 self._returned(message, result)
-                if self._pauses:
+                if self._turn_ends == PAUSED:
                     unchecked = 0
                 continue
             ledger = message._ledger
@@ -334,7 +353,7 @@ class Pool:
 
     def _goes_on(self, now: float) -> bool:
         """Begin the second half of the turn, unless it was that which is over; a pause grants none."""
-        if self._pauses or self._turning.is_set():
+        if self.halting or self._turning.is_set():
             return False
         self._turning.set()
         self._turn_ends = now + HALF_TURN
@@ -345,16 +364,24 @@ class Pool:
         while True:
             await self._turning.wait()
             self._turning = anyio.Event()
-            if not self._pauses:
+            if not self.halting:
                 self._turn_ends = self._clock() + HALF_TURN
 
     async def _yield(self) -> None:
         """Let the loop turn, and begin a new turn of work unless another worker has done so meanwhile."""
-        await self._while_paused()
+        while self.halting:
+            await self._while_paused()
+            await self.places.wait(self._make_room)
         seen = self._turn_ends
         await checkpoint()
         if self._turn_ends == seen:
             self._turn_ends = self._clock() + HALF_TURN
+
+    def _make_room(self) -> None:
+        """Leave to the others what a worker was woken for that goes to the bench."""
+        if self._scheduler.ready:
+            self.wake()
+        self._on_idle()
 
     async def _sleep(self) -> None:
         woken = anyio.Event()

@@ -14,6 +14,7 @@ from pythia_core.engine.health import Exit
 from pythia_core.engine.hold import Hold
 from pythia_core.engine.memory import MemoryGate
 from pythia_core.engine.outcomes import HandlerTimeout
+from pythia_core.engine.processor import ProcessorGate
 
 if TYPE_CHECKING:
     from pythia_core.engine.engine import Engine
@@ -28,7 +29,7 @@ class Sweep:
     """Looks at an engine again and again.
 
     Args:
-        engine: whose handlers, leftovers and memory.
+        engine: whose handlers, leftovers, memory and use of processors.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -37,6 +38,7 @@ class Sweep:
         self._observe_at = 0.0
         self._leftover = False
         self._memory = self._make_gate()
+        self._processor = self._make_processor_gate()
         longest = max(engine.settings.max_hold, engine.settings.handler_timeout or 0.0)
         self._hold = Hold(engine.parking, engine.disposition, engine.clock, longest)
 
@@ -53,6 +55,24 @@ class Sweep:
             random=random.random,
         )
 
+    def _make_processor_gate(self) -> ProcessorGate | None:
+        engine, settings, pool = self._engine, self._engine.settings, self._engine.pool
+        if engine.processor is None or settings.max_cpu_percent is None:
+            return None
+        gate = ProcessorGate(
+            settings.max_cpu_percent,
+            engine.processor,
+            most=settings.max_concurrent_tasks,
+            size=settings.batch_size if engine.batch else 1,
+            places=pool.places,
+            stops=engine.stops,
+            running=lambda: len(pool.running),
+            waiting=lambda: engine.stats.in_flight - len(engine.parking) - len(pool.running),
+            clock=engine.clock,
+        )
+        engine.gates.append(gate)
+        return gate
+
     def held(self) -> float:
         """Return the seconds for which a committed position has been held up at most, see :class:`Hold`."""
         return self._hold.held()
@@ -67,6 +87,8 @@ class Sweep:
             self._hold.look(() if self._engine.brake.engaged else self._engine.ledgers)
             if self._memory is not None:
                 self._memory.look()
+            if self._processor is not None:
+                self._processor.look()
 
     def _observe(self) -> None:
         now = self._engine.clock()
