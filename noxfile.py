@@ -16,8 +16,9 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 CORE = "./pythia_core[testing,uvloop]"
 PLUGINS = [f"./{folder.parent}" for folder in sorted(Path("plugins").glob("*/pyproject.toml"))]
 
-# Program that shows that a broker is installed -> Debian's packages that bring it.
+# Program that shows that something the tests start is installed -> Debian's packages that bring it.
 BROKERS = {
+    "chromium-headless-shell": ["chromium-headless-shell"],  # looks at the page of pythia_metrics
     "redis-server": ["redis-server"],
     "java": ["default-jre-headless"],
     "mvn": ["maven"],  # brings Kafka's jars
@@ -49,7 +50,7 @@ def run_pytest(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def brokers(session: nox.Session) -> None:
-    """Install the brokers that the tests start and this machine lacks (Debian, as root)."""
+    """Install the brokers, and the browser, that the tests start and this machine lacks (Debian, as root)."""
     missing = [program for program in BROKERS if shutil.which(program) is None]
     if missing:
         install_packages(session, missing)

@@ -1699,6 +1699,37 @@ MUTANTS: Final = (
         "test_server.py::test_close_waits_for_nobody",
     ),
     metrics(
+        "monitor",
+        '    return _is_loopback(client) and (host == "localhost" or _is_loopback(host))\n',
+        "    return _is_loopback(client)\n",
+        "test_state.py::test_strangers_see_no_text_of_messages_and_brokers",
+    ),
+    metrics(
+        "serving",
+        "            forwarded_allow_ips=TRUSTED,\n",
+        "            proxy_headers=False,\n",
+        "test_state.py::test_strangers_see_no_text_of_messages_and_brokers",
+    ),
+    metrics(
+        "state",
+        '            "why": stuck["why"] if texts else "",\n',
+        '            "why": stuck["why"],\n',
+        "test_state.py::test_strangers_see_no_text_of_messages_and_brokers",
+    ),
+    metrics(
+        "dashboard/__init__",
+        '    headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}\n',
+        '    headers = {"Referrer-Policy": "no-referrer"}\n',
+        "test_dashboard.py::test_the_browser_is_told_to_run_nothing_else",
+    ),
+    Mutant(
+        "metrics and scaling",
+        "pythia_metrics/dashboard/page.js",
+        "    what.replaceChildren(one.what);\n",
+        "    what.innerHTML = one.what;\n",
+        "tests/metrics/test_dashboard.py::test_what_strangers_write_is_text",
+    ),
+    metrics(
         "health",
         '"livez": _loop,',
         '"livez": lambda facts: [*_loop(facts), *_ready(facts)],',

@@ -11,6 +11,7 @@ from typing import Generic, NoReturn, Protocol, TypeVar
 import attrs
 import pytest
 
+from tests.servers.chromium import Browser
 from tests.servers.kafka import KafkaServer, cluster
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
@@ -173,6 +174,19 @@ class Factory(Generic[AnyServer]):
         """End them, whatever became of them."""
         for server in self.started:
             server.close()
+
+
+@pytest.fixture(scope="session")
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """The run's browser; whoever opens a page closes the one before it."""
+    made = Browser()
+    try:
+        made.start()
+    except MissingBroker as error:
+        made.close()
+        give_up(error, request.config)
+    yield made
+    made.close()
 
 
 def start(server: Server, config: pytest.Config) -> None:

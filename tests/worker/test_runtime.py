@@ -224,7 +224,10 @@ async def test_the_report_names_a_handler_that_ignores_its_cancellation(broker: 
             await eventually(lambda: runner.report()["stuck"], "it is named")
             (said,) = runner.report()["stuck"]
             assert re.fullmatch(
-                r"<Message .*> cancelled and not ended, as a thread never is, for \d+ s", said
+                r"<Message .*> cancelled and not ended, as a thread never is, for \d+ s", said["text"]
+            )
+            assert (said["state"], said["why"]) == ("cancelled", "") and said["text"].startswith(
+                said["message"]
             )
         finally:
             end.set()

@@ -6,8 +6,10 @@ answer is an answer too: what is not known is None here, and grows stale by its 
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
+from operator import itemgetter
 from typing import Any
 
 import anyio
@@ -19,6 +21,7 @@ __all__ = ["Observation"]
 
 OBSERVE_SECONDS = 2.0
 DEADLINE_SECONDS = 10.0  # for one answer
+FULLEST = 12  # partitions that a report names
 
 log = logging.getLogger("pythia.worker")
 
@@ -82,4 +85,12 @@ class Observation:
             "partitions": len(backlog.by_partition) or None,
             "partitions_with_lag": sum(lag > 0 for lag in lags) if lags else None,
             "max_partition_lag": max(lags) if lags else None,
+            "fullest": _fullest(backlog),
         }
+
+
+def _fullest(backlog: Backlog) -> list[tuple[str, int, float | None]]:
+    """Return the partitions with the most left: name, messages, age of the oldest."""
+    parts = backlog.by_partition.items()
+    left = [(repr(name), part.waiting, part.oldest_age_seconds) for name, part in parts if part.waiting]
+    return heapq.nlargest(FULLEST, left, key=itemgetter(1))

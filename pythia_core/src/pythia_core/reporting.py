@@ -73,7 +73,7 @@ class Reporter:
 def _reasons(reports: Sequence[dict[str, Any]]) -> Iterable[str]:
     prefix = len(reports) > 1
     for report in reports:
-        for reason in (*report["reasons"], *report["stuck"]):
+        for reason in (*report["reasons"], *(stuck["text"] for stuck in report["stuck"])):
             yield f"{report['name']}: {reason}" if prefix else reason
 
 

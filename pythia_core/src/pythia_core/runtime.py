@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
+import attrs
 import psutil
 
 from pythia_core import plugins
@@ -377,7 +378,7 @@ class Runtime:
             "live": health.live,
             "waiting_for": self.waiting_for(),
             "reasons": list(health.reasons),
-            "stuck": list(map(str, health.stuck)),
+            "stuck": [{**attrs.asdict(stuck), "text": str(stuck)} for stuck in health.stuck],
             "busy": self.busy(),
             "rss": _resident_memory(),
             "slots": self.resolved.settings.max_concurrent_tasks,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pythia_core import DURATION_BOUNDS, QueueObservation, Snapshot
 from pythia_metrics.families import Family, Kind
 
-__all__ = ["ALIASES", "aliases", "of_fleet", "of_process"]
+__all__ = ["ALIASES", "aliases", "of_fleet", "of_process", "time_to_drain"]
 
 DURATION = "messaging_process_duration_seconds"
 OUTCOMES: Final = ("done", "skipped", "dead_lettered", "released")
@@ -168,14 +168,21 @@ def _queues(snapshot: Snapshot) -> list[Family]:
         if queue.backlog is not None:
             messages.add(queue.backlog, {**labels, "state": "ready"})
             lag.add(queue.backlog + (queue.in_flight or 0), labels)
-            if snapshot.true_rate and snapshot.ready:
-                drain.add(queue.backlog / (snapshot.true_rate * snapshot.ready), labels)
+        if (seconds := time_to_drain(queue, snapshot)) is not None:
+            drain.add(seconds, labels)
         if queue.in_flight is not None:
             messages.add(queue.in_flight, {**labels, "state": "in_flight"})
         for attribute, family in made.items():
             if (value := getattr(queue, attribute)) is not None:
                 family.add(value, labels)
     return [messages, lag, drain, *made.values()]
+
+
+def time_to_drain(queue: QueueObservation, snapshot: Snapshot) -> float | None:
+    """Return the seconds that what is left takes, delivered or not, at what all that are ready can do, as measured."""
+    if queue.backlog is None or not snapshot.true_rate or not snapshot.ready:
+        return None
+    return (queue.backlog + (queue.in_flight or 0)) / (snapshot.true_rate * snapshot.ready)
 
 
 def _labels(queue: QueueObservation) -> dict[str, str]:
