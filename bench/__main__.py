@@ -8,12 +8,24 @@ from pathlib import Path
 import click
 import orjson
 
-from bench import engine, faststream, growth, kafka, latency, process, publish, rabbitmq, redis, waiting
+from bench import (
+    engine,
+    faststream,
+    growth,
+    kafka,
+    latency,
+    process,
+    publish,
+    rabbitmq,
+    redis,
+    tracing,
+    waiting,
+)
 from bench.harness import Bench, Result, measure
 from bench.probe import Findings, Probe, examine
 from bench.report import as_data, conclude, show, wide_console
 
-MODULES = (engine, redis, faststream, kafka, rabbitmq, publish, latency, waiting, growth, process)
+MODULES = (engine, redis, faststream, kafka, rabbitmq, publish, latency, waiting, growth, process, tracing)
 BENCHES: dict[str, Bench | Probe] = {bench.name: bench for module in MODULES for bench in module.BENCHES}
 
 

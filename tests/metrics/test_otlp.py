@@ -2,51 +2,17 @@
 
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from prometheus_client import CollectorRegistry
 
 from pythia_core import Stats
 from pythia_metrics import MetricsCollector
+from tests.metrics.collecting import collector
 from tests.metrics.running import alone
 from tests.servers.server import free_port
 from tests.waiting import wait_until
-
-
-@contextmanager
-def collector() -> Iterator[tuple[int, list[Any]]]:
-    """Take what is sent, and return port and requests."""
-    received: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            """Keep it."""
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            request = ExportMetricsServiceRequest()
-            request.ParseFromString(body)
-            received.append((self.path, request))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_port, received
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_the_last_figures_are_sent_when_a_worker_stops(

@@ -25,6 +25,23 @@ def test_hook_pythia_register_scaling_policies_adds_the_policies() -> None:
         assert list(contract_faults("scaling_policies", kind)) == []
 
 
+def test_hook_pythia_register_middleware_adds_tracing() -> None:
+    """A configuration file names it `tracing`."""
+    assert plugin.pythia_register_middleware() == {"tracing": pythia_metrics.Tracing}
+    assert list(contract_faults("middleware", pythia_metrics.Tracing)) == []
+
+
+def test_nothing_of_opentelemetry_is_loaded_unless_traces_are_asked_for() -> None:
+    """Not by the plugin, its names or a middleware that is made and not used."""
+    code = (
+        "import sys, pythia_metrics, pythia_metrics.plugin as plugin\n"
+        "plugin.pythia_register_middleware()['tracing'](sample=0.5)\n"
+        "pythia_metrics.MetricsCollector(listen='')\n"
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_hook_pythia_register_commands_adds_what_operators_type() -> None:
     """Three words, each with a help."""
     assert [command.name for command in plugin.pythia_register_commands()] == ["alerts", "health", "scaling"]

@@ -1454,6 +1454,20 @@ MUTANTS: Final = (
         "",
         "test_telemetry.py::test_telemetry_that_raises_is_dropped",
     ),
+    engine(
+        "middleware and telemetry",
+        "disposition",
+        "        return attrs.evolve(layer.bury(letter, message, error), sink=letter.sink)\n    except Exception:\n",
+        "        return attrs.evolve(layer.bury(letter, message, error), sink=letter.sink)\n    except KeyError:\n",
+        "test_middleware.py::test_a_dead_letter_is_not_lost_by_middleware",
+    ),
+    engine(
+        "middleware and telemetry",
+        "engine",
+        "if type(layer).bury is not Middleware.bury]\n",
+        "]\n",
+        "test_middleware.py::test_middleware_that_nobody_asked_for_is_not_there",
+    ),
     # -- ready middleware ----------------------------------------------------------------------------------------
     ready(
         "rate",
@@ -1650,6 +1664,30 @@ MUTANTS: Final = (
         "supervisor/test_asking.py::test_an_answer_that_comes_late_is_none",
     ),
     # -- metrics and scaling -------------------------------------------------------------------------------------
+    metrics(
+        "spans",
+        "            _enter(parent)\n",
+        "",
+        "test_tracing.py::test_where_nothing_is_recorded_that_is_handed_on",
+    ),
+    metrics(
+        "spans",
+        "                    messages[index].state[ATTEMPT] = span.get_span_context()\n",
+        "                    pass\n",
+        "test_tracing.py::test_all_attempts_at_a_message_that_begins_a_trace_are_one_trace",
+    ),
+    metrics(
+        "spans",
+        "            contexts.detach(token)\n",
+        "",
+        "test_tracing.py::test_a_recorded_message_leaves_nothing_to_the_next",
+    ),
+    metrics(
+        "trace_context",
+        "    if had and text(had[-1]) != incoming:\n",
+        "    if had:\n",
+        "test_tracing.py::test_headers_that_are_all_handed_on_take_the_new_context_and_own_ones_stay",
+    ),
     metrics(
         "merging",
         "                self._keep(family)\n",

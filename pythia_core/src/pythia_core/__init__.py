@@ -67,10 +67,12 @@ from pythia_core.contracts import (
     Standing,
     Start,
     Subscription,
+    Surroundings,
     Telemetry,
     TokenBucket,
     WorkerObservation,
     WriteResult,
+    outgoing,
 )
 from pythia_core.engine.stats import DURATION_BOUNDS, Stats
 from pythia_core.errors import (
@@ -168,6 +170,7 @@ __all__ = [
     "Stats",
     "Subscription",
     "SubscriptionLost",
+    "Surroundings",
     "Telemetry",
     "TokenBucket",
     "Typed",
@@ -183,6 +186,7 @@ __all__ = [
     "hookimpl",
     "is_loopback",
     "mask_url",
+    "outgoing",
     "prepare_outputs",
     "structure",
 ]

@@ -25,7 +25,7 @@ import psutil
 from pythia_core import plugins
 from pythia_core.config import UNSET, Resolved, WorkerConfig, resolve
 from pythia_core.connecting import persist
-from pythia_core.contracts import Middleware, Resource, Sink, Source, Start, Telemetry
+from pythia_core.contracts import Middleware, Resource, Sink, Source, Start, Surroundings, Telemetry
 from pythia_core.engine.engine import Engine, effective_order
 from pythia_core.engine.health import Exit, Health
 from pythia_core.errors import ConfigError
@@ -289,8 +289,12 @@ class Runtime:
         )
 
     async def _opened(self, layer: Middleware) -> Middleware:
-        """Return a copy of our own of a middleware that holds a connection or counts something."""
-        return await self._resources.copy_of(layer) if isinstance(layer, Resource) else layer
+        """Return a middleware that knows whose it is: a copy, if it holds a connection or counts something."""
+        own: Middleware = await self._resources.copy_of(layer) if isinstance(layer, Resource) else layer
+        own.attach(
+            Surroundings(self.name, self.observation.system, self.source.name, self.source.group or "")
+        )
+        return own
 
     async def _open_sink(self) -> Sink | None:
         sink: Any = self.worker.sink

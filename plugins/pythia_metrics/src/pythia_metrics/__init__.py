@@ -1,5 +1,6 @@
-"""Metrics, health and autoscaling for Pythia."""
+"""Metrics, traces, health and autoscaling for Pythia."""
 
 from pythia_metrics.collector import MetricsCollector
+from pythia_metrics.tracing import Tracing
 
-__all__ = ["MetricsCollector"]
+__all__ = ["MetricsCollector", "Tracing"]

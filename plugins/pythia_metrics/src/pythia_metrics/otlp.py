@@ -10,21 +10,24 @@ resource as instruments would have.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import attrs
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import export
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from pythia_core import DURATION_BOUNDS
 from pythia_metrics.instruments import labels_of, outcomes
 
-__all__ = ["Pushing", "metrics_data"]
+__all__ = ["Pushing", "metrics_data", "resource"]
 
 EVERY_SECONDS = 10.0
 TIMEOUT_SECONDS = 5.0
@@ -103,8 +106,21 @@ def metrics_data(report: Mapping[str, Any], began: int, now: int) -> export.Metr
     )
     metrics.append(_histogram(report, shared, began, now))
     scope = export.ScopeMetrics(InstrumentationScope("pythia"), metrics, "")
-    resource = Resource.create({SERVICE_NAME: report["name"]})
-    return export.MetricsData([export.ResourceMetrics(resource, [scope], "")])
+    return export.MetricsData([export.ResourceMetrics(resource(report["name"]), [scope], "")])
+
+
+@cache
+def resource(service: str) -> Resource:
+    """Return whose figures and spans these are: the environment's name for it or else ``service``, and this process.
+
+    Without an identity of the process the sums of several would overwrite each other.
+    """
+    made = Resource({SERVICE_NAME: service, SERVICE_INSTANCE_ID: str(uuid.uuid4())})
+    told = Resource.create()  # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, over the SDK's own defaults
+    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    return made.merge(told) if named else told.merge(made)
 
 
 def _sum(

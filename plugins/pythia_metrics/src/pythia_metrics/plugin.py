@@ -10,7 +10,7 @@ from pythia_core import hookimpl
 if TYPE_CHECKING:
     import click
 
-    from pythia_core import ScalingPolicy, Telemetry
+    from pythia_core import Middleware, ScalingPolicy, Telemetry
 
 
 @hookimpl
@@ -19,6 +19,14 @@ def pythia_register_telemetry() -> Mapping[str, Callable[..., Telemetry]]:
     from pythia_metrics.collector import MetricsCollector
 
     return {"metrics": MetricsCollector}
+
+
+@hookimpl
+def pythia_register_middleware() -> Mapping[str, Callable[..., Middleware]]:
+    """Add the middleware ``tracing``."""
+    from pythia_metrics.tracing import Tracing
+
+    return {"tracing": Tracing}
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from pythia_core.contracts.message import (
     Partition,
     Position,
 )
-from pythia_core.contracts.middleware import Admission, Handler, Middleware, Phase
+from pythia_core.contracts.middleware import Admission, Handler, Middleware, Phase, Surroundings
 from pythia_core.contracts.positions import Mark, Move, Positions, Seek, Standing
 from pythia_core.contracts.resource import Resource
 from pythia_core.contracts.scaling import (
@@ -23,7 +23,7 @@ from pythia_core.contracts.scaling import (
 )
 from pythia_core.contracts.settlement import Assignment, Chunk, Refusals, Refused, Settlement
 from pythia_core.contracts.shared import IdempotencyStore, Seen, TokenBucket
-from pythia_core.contracts.sink import HeaderInput, Output, Sink, WriteResult
+from pythia_core.contracts.sink import HeaderInput, Output, Sink, WriteResult, outgoing
 from pythia_core.contracts.source import (
     DEAD_LETTER_GROUP,
     SUSPECT_AFTER,
@@ -81,8 +81,10 @@ __all__ = [
     "Standing",
     "Start",
     "Subscription",
+    "Surroundings",
     "Telemetry",
     "TokenBucket",
     "WorkerObservation",
     "WriteResult",
+    "outgoing",
 ]

@@ -42,6 +42,13 @@ class Headers(Mapping[str, HeaderValue]):
     def __len__(self) -> int:
         return len(self._last)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._last
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Return a value, or ``default``; the mapping's own would raise and catch an error for each that is missing."""
+        return self._last.get(name, default)
+
     def items_all(self) -> tuple[tuple[str, HeaderValue], ...]:
         """Return every ``(name, value)`` in the broker's order, duplicates included."""
         return self._pairs
@@ -75,6 +82,7 @@ class Message(Generic[Body]):
         "_ledger",
         "_next",
         "_sequence",
+        "_state",
         "deliveries",
         "headers",
         "id",
@@ -143,6 +151,18 @@ class Message(Generic[Body]):
             return self._failure.attempts + 1
         except AttributeError:
             return 1
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What middleware keeps with the message from one attempt to the next in this process; made at its first use.
+
+        A message that is delivered again begins with an empty one.
+        """
+        try:
+            return self._state
+        except AttributeError:
+            self._state: dict[str, Any] = {}
+            return self._state
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.partition!r}:{self.position!r} key={self.key!r} {self.size} B>"

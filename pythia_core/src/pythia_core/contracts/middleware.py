@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+if TYPE_CHECKING:
+    from pythia_core.contracts.message import Message
+    from pythia_core.contracts.sink import Output
 
 Handler = Callable[[Any], Awaitable[Any]]
 
@@ -31,6 +35,23 @@ class Admission:
 
     count: int
     delay: float = 0.0
+
+
+@attrs.frozen
+class Surroundings:
+    """What a middleware is told of the worker that it is to be around.
+
+    Args:
+        worker: its name.
+        system: the kind of its source, as configuration names it: ``kafka``, ``redis``.
+        destination: the name of its source.
+        group: its consumer group, or "".
+    """
+
+    worker: str
+    system: str
+    destination: str
+    group: str
 
 
 class Middleware:
@@ -58,6 +79,9 @@ class Middleware:
 
     phase: Phase = Phase.HANDLER
 
+    def attach(self, surroundings: Surroundings) -> None:
+        """Take note of whose handler it will be around. Called before :meth:`wrap`."""
+
     def wrap(self, handler: Handler) -> Handler:
         """Return a handler that calls ``handler``. Called once; a ``process_batch`` worker's handler takes the list.
 
@@ -69,3 +93,10 @@ class Middleware:
     def admit(self, count: int) -> Admission:
         """Say how many of ``count`` messages may be fetched now. Asked before a fetch, so it must not wait."""
         return Admission(count)
+
+    def bury(self, letter: Output, message: Message[Any], error: BaseException) -> Output:
+        """Return a dead letter as it is to be written, such as with one header more. Called for each, at its writing.
+
+        One that raises is logged, and the letter written without it: a dead letter must not be lost.
+        """
+        return letter

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import attrs
@@ -40,6 +41,13 @@ class Output:
             pairs = tuple(given.items() if isinstance(given, Mapping) else given)
         known = any(had == name for had, _ in pairs)
         return self if known else attrs.evolve(self, headers=(*pairs, (name, value)))
+
+
+outgoing: ContextVar[Callable[[Output], Output] | None] = ContextVar("pythia outgoing", default=None)
+"""What :meth:`Sink.send` does with an output before it writes it, such as to add the header of a trace.
+
+A middleware sets it for what handlers send; what they return it sees itself. It must not raise.
+"""
 
 
 @attrs.frozen
@@ -85,12 +93,15 @@ class Sink(Resource):
     async def send(
         self, value: Any, *, key: str | bytes | None = None, headers: HeaderInput | None = None
     ) -> None:
-        """Write one output and return when the broker has confirmed it.
+        """Write one output and return when the broker has confirmed it, by way of what ``outgoing`` is.
 
         Raises:
             WriteError: if it is not confirmed.
         """
-        result = await self.write([Output(self, value, key=key, headers=headers)])
+        output = Output(self, value, key=key, headers=headers)
+        if (prepare := outgoing.get()) is not None:
+            output = prepare(output)
+        result = await self.write([output])
         if error := result.error(0):
             raise error
 

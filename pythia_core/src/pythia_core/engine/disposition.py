@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 from pythia_core.contracts.message import Message
+from pythia_core.contracts.middleware import Middleware
 from pythia_core.contracts.sink import Output, Sink
 from pythia_core.engine.brake import Brake
 from pythia_core.engine.dead_letters import dead_letter
@@ -67,6 +68,7 @@ class Disposition:
         origin: for dead letters.
         sink: where returned values go; None drops them.
         dead_letters: where dead letters go; None stops the partition instead.
+        undertakers: middlewares that have a word about how a dead letter looks.
         buried: called with a message and its last error when its dead letter is confirmed.
         stopped: called with the ledger of a partition that may not go on.
     """
@@ -83,6 +85,7 @@ class Disposition:
         origin: Origin,
         sink: Sink | None,
         dead_letters: Sink | None,
+        undertakers: Sequence[Middleware] = (),
         buried: Callable[[Message[Any], BaseException], None],
         stopped: Callable[[Ledger], None],
     ) -> None:
@@ -95,6 +98,7 @@ class Disposition:
         self._origin = origin
         self._sink = sink
         self._dead_letters = dead_letters
+        self._undertakers = undertakers
         self._buried = buried
         self._stopped = stopped
         self._held: list[Message[Any]] = []  # messages that stopped their partition
@@ -227,6 +231,8 @@ class Disposition:
             worker=self._origin.worker,
             reference=reference,
         )
+        for layer in self._undertakers:
+            output = _prepared(layer, output, message, error)
 
         def buried(message: Message[Any]) -> None:
             self._stats.dead_lettered += 1
@@ -270,3 +276,14 @@ class Disposition:
         taken = [message for message in self._held if wanted(message)]
         self._held = [message for message in self._held if not wanted(message)]
         return taken
+
+
+def _prepared(layer: Middleware, letter: Output, message: Message[Any], error: BaseException) -> Output:
+    """Return what a middleware makes of a dead letter; where it is to go is not its to say."""
+    try:
+        return attrs.evolve(layer.bury(letter, message, error), sink=letter.sink)
+    except Exception:
+        log.exception(
+            "%s.bury raised, so the dead letter of %r goes without it", type(layer).__name__, message
+        )
+        return letter

@@ -119,6 +119,7 @@ class Engine:
         self.stats = Stats()
         self.decode = message_decoder(codec)
         self.gates = [layer for layer in middleware if type(layer).admit is not Middleware.admit]
+        self._undertakers = [layer for layer in middleware if type(layer).bury is not Middleware.bury]
         self.clock: Clock = time.monotonic
         self.stopping: anyio.Event | None = (
             None  # made in ``run``, since an engine is made without an event loop
@@ -208,6 +209,7 @@ class Engine:
             origin=Origin(self.source.name, self.source.group or "", self.name),
             sink=self._sink,
             dead_letters=self._dead_letter,
+            undertakers=self._undertakers,
             buried=lambda message, error: self.tell("dead_letter", message, error),
             stopped=self._partition_stopped,
         )
