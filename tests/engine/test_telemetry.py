@@ -146,6 +146,24 @@ async def test_every_handler_call_is_timed_however_it_ends(monkeypatch: pytest.M
     assert engine.stats.duration_sum == 2 * (0.03125 + 0.3125 + 0.625 + 0.001953125 + 3)
 
 
+async def test_positions_that_nobody_has_settled_are_counted() -> None:
+    """A source says so of each assignment, the first ones and later ones."""
+    source = Scripted(
+        Capabilities(ack="cumulative"), {0: Assignment("a", 0), 1: Assignment("b", 5, reset=True)}
+    )
+
+    async def ignore(message: Message[Any]) -> None: ...
+
+    engine = Engine(source, ignore, Settings())
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        assert engine.stats.counters()["resets"] == 1
+        source.owner.assigned({0: Assignment("c", 9, reset=True)})
+        assert engine.stats.resets == 2
+        engine.stop()
+
+
 async def test_a_batch_is_timed_as_one_call() -> None:
     """Its handler is called once for all of it, also if that fails."""
     telemetry = Recorder()

@@ -34,12 +34,14 @@ class RecordingOwner:
 
     assignments: dict[Partition, Assignment] = attrs.field(factory=dict)
     told: list[str] = attrs.field(factory=list)
+    resets: int = 0
     drained: anyio.Event | None = None
     draining: anyio.Event = attrs.field(factory=anyio.Event)
     deadline: float = 0.0
 
     def assigned(self, assignments: Mapping[Partition, Assignment]) -> None:
         self.told.append("assigned")
+        self.resets += sum(assignment.reset for assignment in assignments.values())
         self.assignments.update(assignments)
 
     async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:

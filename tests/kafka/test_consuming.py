@@ -1,9 +1,11 @@
 """A subscription by itself: what it hands over, what it commits, and what it refuses."""
 
+import logging
 from typing import Any
 
 import anyio
 import pytest
+from aiokafka.structs import TopicPartition
 
 from pythia_core import Settlement, SubscriptionLost
 from pythia_kafka import KafkaAdmin
@@ -353,6 +355,33 @@ async def test_a_latest_group_begins_at_the_end_once(
     async with Member.join(topic, **options) as member:
         found = {message.id for message in await member.receive(4)}
     assert found == {f"{topic}-0@5", f"{topic}-0@6", f"{topic}-1@0", f"{topic}-2@0"}
+
+
+@pytest.mark.parametrize(("reset", "first"), [("earliest", 4), ("latest", 6)])
+async def test_every_reset_is_counted_and_logged_with_its_range(
+    kafka_server: KafkaServer,
+    make_topic: MakeTopic,
+    publisher: Publisher,
+    admin: KafkaAdmin,
+    caplog: pytest.LogCaptureFixture,
+    reset: str,
+    first: int,
+) -> None:
+    """A group that has committed nothing is told where it begins, once for each partition; one that has is not."""
+    topic = await make_topic(2)
+    await publisher.publish(topic, 6)
+    await admin._topics().delete_records({TopicPartition(topic, 0): 4})
+    options = {"bootstrap_servers": kafka_server.address, "offset_reset": reset}
+    with caplog.at_level(logging.INFO, "pythia.kafka"):
+        async with Member.join(topic, **options) as member:
+            assert member.owner.resets == 2
+            for partition in (0, 1):
+                await member.commit(first if partition == 0 else 0, partition=partition)
+        said = f"{topic}-0: group {topic}-workers has committed nothing, beginning at {first} of 4 to 6"
+        assert said in caplog.text
+        async with Member.join(topic, **options) as member:
+            assert member.owner.resets == 0
+    assert caplog.text.count("has committed nothing") == 2
 
 
 async def test_a_group_that_must_not_guess_fails(members: Members, make_topic: MakeTopic) -> None:

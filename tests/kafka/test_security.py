@@ -14,9 +14,15 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
+from aiokafka.structs import BrokerMetadata
 
 from pythia_core import Message, Output, SubscriptionLost, WriteError
 from pythia_kafka import KafkaAdmin, KafkaProducer
+from pythia_kafka.browsing import browse
+from pythia_kafka.connecting import confine
 from tests.kafka.driving import Member, Publisher
 from tests.kafka.engines import make_engine, running
 from tests.servers.fixtures import OwnKafka
@@ -35,11 +41,17 @@ SCRAM: dict[str, Any] = {
 @pytest.fixture
 def guarded(own_kafka: OwnKafka) -> Iterator[KafkaServer]:
     """A broker that lets in nobody but alice and bob, and who is in is asked again every second."""
+    yield guard(own_kafka)
+
+
+def guard(own_kafka: OwnKafka, **properties: str) -> KafkaServer:
+    """Start one, with more properties."""
     module = "org.apache.kafka.common.security.scram.ScramLoginModule required"
-    yield own_kafka(
+    return own_kafka(
         security="SASL_PLAINTEXT",
         users={"alice": CANARY, "bob": CANARY},
         properties={
+            **{name.replace("_", "."): value for name, value in properties.items()},
             "connections.max.reauth.ms": "1000",
             "sasl.enabled.mechanisms": "SCRAM-SHA-512",
             "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
@@ -78,6 +90,50 @@ async def test_a_user_logs_in_and_others_do_not(
                 pass
         assert CANARY not in str(lost.value)
     assert CANARY not in caplog.text
+
+
+async def test_a_secret_in_clear_text_goes_to_nobody_that_the_cluster_tells_of(
+    own_kafka: OwnKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of brokers behind a tunnel that ends on this machine: not even a connection is made, unless that is allowed."""
+    hosts: set[str] = set()
+
+    async def connect(host: str, *arguments: Any, **options: Any) -> Any:
+        hosts.add(host)
+        return await create_conn(host, *arguments, **options)
+
+    monkeypatch.setattr("aiokafka.client.create_conn", connect)
+    monkeypatch.setattr("pythia_kafka.writing.START_SECONDS", 2.0)
+    server = guard(own_kafka, advertised_listeners="CLIENTS://kafka-1.invalid:9092")
+    options: dict[str, Any] = {**SCRAM, "password": CANARY, "bootstrap_servers": server.address}
+    told = "kafka-1.invalid:9092, to whom the secret would be sent in clear text: use SASL_SSL"
+    with pytest.raises(WriteError, match=told):
+        await KafkaProducer("orders", **options).open()
+    with pytest.raises(SubscriptionLost, match=told):
+        async with Member.join("orders", **options):
+            pass
+    async with KafkaAdmin(**options) as admin:
+        with pytest.raises(KafkaError, match=told):
+            await admin.get_consumer_lag("workers", "orders")
+        with pytest.raises(KafkaError, match=told):
+            await admin._opened()._connected()
+    with pytest.raises(KafkaError, match=told):
+        await anext(browse(admin.login(), "read_committed", {}))
+    assert hosts == {"127.0.0.1"}
+    with pytest.raises(WriteError):
+        await KafkaProducer("orders", **options, allow_insecure=True).open()
+    assert hosts == {"127.0.0.1", "kafka-1.invalid"}
+
+
+async def test_a_broker_that_is_told_of_later_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters grow; the client then treats it as one that cannot be reached."""
+    client = AIOKafkaClient(bootstrap_servers="127.0.0.1:9092")
+    login = KafkaAdmin(**SCRAM, password=CANARY).login({})
+    confine(client, login)
+    told = BrokerMetadata(2, "kafka-2", 9092, None)
+    monkeypatch.setattr(client.cluster, "broker_metadata", {2: told}.get)
+    monkeypatch.setattr("aiokafka.client.create_conn", None)
+    assert not await client.ready(2)
 
 
 async def test_credentials_that_are_revoked_and_restored(

@@ -10,7 +10,7 @@ import anyio
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from pythia_kafka.connecting import client_options, close
+from pythia_kafka.connecting import client_options, close, confine
 from pythia_kafka.message import KafkaMessage, Partition
 from pythia_kafka.options import Login
 
@@ -38,6 +38,7 @@ async def browse(
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # what was removed since is not left any more
     )
+    confine(reader._client, login)
     try:
         with anyio.fail_after(PAGE_SECONDS):
             await reader.start()

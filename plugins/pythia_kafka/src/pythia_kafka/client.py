@@ -16,8 +16,9 @@ from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from pythia_kafka.connecting import close
+from pythia_kafka.connecting import client_options, close, confine
 from pythia_kafka.message import KafkaMessage, Partition
+from pythia_kafka.options import Login
 from pythia_kafka.sent import Sent
 from pythia_kafka.unpacking import Unpacked
 
@@ -38,16 +39,19 @@ class Client:
     """A consumer whose calls never wait for longer than they are told to.
 
     Args:
-        options: those of :class:`aiokafka.AIOKafkaConsumer`.
+        login: the cluster.
+        options: those of :class:`aiokafka.AIOKafkaConsumer` besides.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, login: Login, options: Mapping[str, Any]) -> None:
         self._consumer: Any = AIOKafkaConsumer(  # Any: what it declares is None until it has started
+            **client_options(login),
             **options,
             enable_auto_commit=False,  # it commits what was delivered, not what is done, and a stop waits for it
             auto_offset_reset="none",  # every reset is ours, so that it is logged
             max_poll_interval_ms=NEVER,  # ours is the watchdog: theirs counts calls that we do not make
         )
+        confine(self._consumer._client, login)
         self._reads_all = options["isolation_level"] == "read_uncommitted"
         self._drained: dict[TopicPartition, int | None] = {}  # what is known to have more, and who has it
         self._ahead: set[int | None] = set()  # who is asked although some of what they sent is not taken

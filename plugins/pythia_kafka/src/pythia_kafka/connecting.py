@@ -1,17 +1,18 @@
-"""What every client of aiokafka's needs to connect and to end: TLS contexts, secrets, and a close that always returns."""
+"""What every client needs to connect and to end: TLS, secrets kept to where they may go, a close that always returns."""
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaConnectionError
 
-from pythia_core import Secret
+from pythia_core import Secret, is_loopback
 from pythia_kafka.options import Login
 
 log = logging.getLogger("pythia.kafka")
@@ -52,6 +53,43 @@ def _tls(login: Login) -> ssl.SSLContext:
     if login.cert_file:
         context.load_cert_chain(login.cert_file, login.key_file)
     return context
+
+
+def confine(client: Any, login: Login) -> None:
+    """Let a client speak to nobody on another machine, where the login's secret would go there in clear text.
+
+    A cluster tells its clients where its brokers are, and each of them is sent the secret. So one behind a tunnel that
+    ends on this machine would have it sent past the tunnel.
+
+    Args:
+        client: the :class:`aiokafka.client.AIOKafkaClient` of a consumer, a producer or an admin, not started.
+        login: how it logs in.
+    """
+    if not login.confined:
+        return
+    bootstrap, connect = client.bootstrap, client._get_conn
+
+    async def bootstrap_here() -> None:
+        await bootstrap()
+        if away := [broker for broker in client.cluster.brokers() if not is_loopback(broker.host)]:
+            raise KafkaConnectionError(_leak(login, away))
+
+    async def connect_here(node: Any, **options: Any) -> Any:
+        broker = client.cluster.broker_metadata(node)
+        if broker is not None and not is_loopback(broker.host):  # the cluster has changed since the start
+            log.error("not connected: %s", _leak(login, [broker]))
+            return None
+        return await connect(node, **options)
+
+    client.bootstrap, client._get_conn = bootstrap_here, connect_here
+
+
+def _leak(login: Login, brokers: Iterable[Any]) -> str:
+    names = ", ".join(sorted(f"{broker.host}:{broker.port}" for broker in brokers))
+    return (
+        f"Kafka at {login} tells of brokers at {names}, to whom the secret would be sent in clear text: use SASL_SSL, or "
+        "say allow_insecure=True if the network between is trusted"
+    )
 
 
 async def close(*steps: Callable[[], Awaitable[object]], seconds: float) -> None:

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_core import Backlog
-from pythia_kafka.connecting import client_options, close
+from pythia_kafka.connecting import client_options, close, confine
 from pythia_kafka.message import Partition
 from pythia_kafka.options import Login
 from pythia_kafka.topics import SECONDS, NotThere, Topics
@@ -192,7 +192,7 @@ class LagMeter:
 
     async def _connected(self) -> Any:
         if self._reader is None:
-            reader = AIOKafkaConsumer(
+            reader: Any = AIOKafkaConsumer(
                 **client_options(self._login),
                 request_timeout_ms=int(SECONDS * 1000),
                 isolation_level=self._isolation_level,
@@ -200,6 +200,7 @@ class LagMeter:
                 auto_offset_reset="none",
                 max_partition_fetch_bytes=HEAD_BYTES,
             )
+            confine(reader._client, self._login)
             try:
                 await reader.start()
             except BaseException:

@@ -35,6 +35,7 @@ class Login:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    confined: bool = False  # to this machine, since whoever is elsewhere would get the secret in clear text
 
     def __str__(self) -> str:
         return ",".join(self.servers)
@@ -64,12 +65,13 @@ class KafkaOptions:
         security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
         sasl_mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, where the protocol is one with SASL.
         username: for PLAIN and SCRAM.
-        password: the same. A function is asked at every connect, so that it can be rotated.
+        password: the same. A function is asked whenever a client is made, so that it can be rotated.
         token: for OAUTHBEARER; usually a function that returns a fresh one, which runs in a thread.
         ca_file: PEM file with the authorities that may sign the brokers' certificates; the system's if left out.
         cert_file: PEM file with our own certificate, where the brokers ask for one.
         key_file: PEM file with its key.
-        allow_insecure: send a secret in clear text to another machine.
+        allow_insecure: send a secret in clear text to another machine: one of ``bootstrap_servers``, or one that the
+            cluster tells us of.
     """
 
     bootstrap_servers: str | None = attrs.field(default=None, converter=_join)
@@ -102,6 +104,7 @@ class KafkaOptions:
             ca_file=self.ca_file,
             cert_file=self.cert_file,
             key_file=self.key_file,
+            confined=self.security_protocol == "SASL_PLAINTEXT" and not self.allow_insecure,
         )
         _check_sasl(login)
         _check_privacy(login, self.allow_insecure)

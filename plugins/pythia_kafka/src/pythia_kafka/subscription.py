@@ -37,7 +37,6 @@ from pythia_core import (
 )
 from pythia_kafka.client import Client, GenerationOver
 from pythia_kafka.complaints import explained
-from pythia_kafka.connecting import client_options
 from pythia_kafka.message import Partition as KafkaPartition
 from pythia_kafka.strategies import assignor
 from pythia_kafka.watch import Watch
@@ -61,18 +60,21 @@ class Held:
 
     Args:
         partition: which.
-        position: the next offset to hand over.
-        committed: the committed offset, or where the partition begins for us if there is none.
+        position: the next offset to hand over, which is the committed one, or where it begins for us if there is none.
+        note: the text beside the committed offset.
+        reset: whether nobody has committed that offset.
     """
 
     __slots__ = ("assignment", "committed", "failures", "handed", "partition")
 
-    def __init__(self, partition: KafkaPartition, position: int, note: str | None = None) -> None:
+    def __init__(
+        self, partition: KafkaPartition, position: int, note: str | None = None, *, reset: bool = False
+    ) -> None:
         self.partition = partition
         self.handed = position
         self.committed = position
         self.failures = 0  # to read what comes next
-        self.assignment = Assignment(next(_assignments), position, note or None)
+        self.assignment = Assignment(next(_assignments), position, note or None, reset)
 
 
 class KafkaSubscription(Subscription):
@@ -86,7 +88,7 @@ class KafkaSubscription(Subscription):
     def __init__(self, source: KafkaConsumer, owner: Owner) -> None:
         self._source = source
         self._owner = owner
-        self._client = Client(_options(source))
+        self._client = Client(source.login({}), _options(source))
         self._watch = Watch(self._client, source.names, source.session_timeout / OUTAGE_SHARE)
         self._held: dict[Partition, Held] = {}
         self._generation = -1
@@ -97,7 +99,6 @@ class KafkaSubscription(Subscription):
         self._mean_size = 1.0
         self._stopped = False
         self._closed = False
-        self.resets = 0  # how often reading went on at an offset that nobody had committed
 
     async def open(self) -> None:
         """Connect, and begin to join the group.
@@ -150,8 +151,7 @@ class KafkaSubscription(Subscription):
         from pythia_kafka.beginning import begin
 
         starts = await begin(self._client, self._source, self._generation, partitions)
-        self.resets += sum(start.reset for start in starts)
-        return [Held(start.partition, start.offset, start.note) for start in starts]
+        return [Held(start.partition, start.offset, start.note, reset=start.reset) for start in starts]
 
     async def give_up(self) -> None:
         """Let the owner finish what it has begun of all partitions, and forget them."""
@@ -289,8 +289,7 @@ class KafkaSubscription(Subscription):
             return
         if self._held.get(partition) is not held or self._client.rebalancing:
             return
-        self.resets += 1
-        self._held[partition] = new = Held(partition, offset)
+        self._held[partition] = new = Held(partition, offset, reset=True)
         self._client.seek(partition, offset)
         self._owner.lost([partition])
         self._owner.assigned({partition: new.assignment})
@@ -390,7 +389,6 @@ def _options(source: KafkaConsumer) -> dict[str, Any]:
         "metadata_max_age_ms": 30.0,  # in which a new partition is noticed
     }
     return {
-        **client_options(source.login({})),
         **{name: int(seconds * 1000) for name, seconds in milliseconds.items()},
         "group_id": source.consumer_group,
         "group_instance_id": source.group_instance_id,

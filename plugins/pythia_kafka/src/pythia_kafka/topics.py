@@ -18,7 +18,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pythia_core import PythiaError
 from pythia_kafka.complaints import explained
-from pythia_kafka.connecting import client_options, close
+from pythia_kafka.connecting import client_options, close, confine
 from pythia_kafka.options import Login
 
 SECONDS: Final = 20.0
@@ -49,6 +49,7 @@ class Topics:
                 client: Any = AIOKafkaAdminClient(
                     **client_options(self._login), request_timeout_ms=int(SECONDS * 1000)
                 )
+                confine(client._client, self._login)
                 try:
                     await client.start()
                 except BaseException as error:

@@ -26,7 +26,7 @@ from aiokafka.errors import (
 
 from pythia_core import Output, WriteError, WriteResult, held_back
 from pythia_kafka.complaints import explained
-from pythia_kafka.connecting import client_options, close
+from pythia_kafka.connecting import client_options, close, confine
 from pythia_kafka.options import Login
 from pythia_kafka.topics import Topics
 
@@ -98,7 +98,7 @@ class Writer:
             if self._closed:
                 raise WriteError("the producer was closed")
             if self._line is None:
-                line = Line({**client_options(self._login), **self._options})
+                line = Line(self._login, self._options)
                 try:
                     with anyio.fail_after(START_SECONDS):
                         await line.producer.start()
@@ -202,8 +202,9 @@ class Writer:
 class Line:
     """One client, until its first failure."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.producer: Any = AIOKafkaProducer(**options)
+    def __init__(self, login: Login, options: Mapping[str, Any]) -> None:
+        self.producer: Any = AIOKafkaProducer(**client_options(login), **options)
+        confine(self.producer.client, login)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, futures: Sequence[asyncio.Future[Any]]) -> None:

@@ -28,6 +28,10 @@ COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
     "settlements": ("pythia_commits_total", "Calls by which the broker was told what became of messages."),
     "refused": ("pythia_refused_total", "Settlements that the broker refused as no longer ours."),
     "subscriptions": ("pythia_subscriptions_total", "How often a worker has subscribed."),
+    "resets": (
+        "pythia_offset_resets_total",
+        "Partitions that began, or went on, at a position that nobody had settled.",
+    ),
 }
 """Counters of the engine by the name of their metric."""
 

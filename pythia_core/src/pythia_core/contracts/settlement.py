@@ -22,11 +22,14 @@ class Assignment:
         position: the next position to be read, or None where there is none.
         note: the text found beside the committed position, as it was settled there, or None. Hand over whatever is there:
             the engine believes only a text of its own about exactly this ``position``.
+        reset: whether ``position`` is one that nobody has settled: nothing was, or what was is not there any more. The
+            engine counts it; to say what was passed over is the source's part.
     """
 
     id: Hashable
     position: Position | None = None
     note: str | None = None
+    reset: bool = False
 
 
 @attrs.frozen

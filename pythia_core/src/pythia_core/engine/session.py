@@ -284,6 +284,7 @@ class Session:
             self._engine.scheduler.open(ledger)
             self._openings.add(ledger)
         self._engine.stats.assigned += len(assignments)
+        self._engine.stats.resets += sum(assignment.reset for assignment in assignments.values())
         self._engine.tell("assigned", list(assignments))
 
     def _new_ledger(self, partition: Partition, assignment: Assignment) -> Ledger:

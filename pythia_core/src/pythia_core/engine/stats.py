@@ -32,6 +32,7 @@ class Stats:
         settlements: calls by which it was told.
         outputs: outputs confirmed.
         subscriptions: how often the engine has subscribed.
+        resets: partitions that began, or went on, at a position that nobody had settled.
         assigned, revoked, lost: partitions that came, that went in good order, and that went before they were settled.
         durations: handler calls by bucket of :data:`DURATION_BOUNDS` (one more for the rest), if telemetry asks for it.
         duration_sum: seconds in all of those calls.
@@ -49,6 +50,7 @@ class Stats:
     settlements: int = 0
     outputs: int = 0
     subscriptions: int = 0
+    resets: int = 0
     assigned: int = 0
     revoked: int = 0
     lost: int = 0
