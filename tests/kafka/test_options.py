@@ -163,6 +163,26 @@ def test_dead_letters_have_a_natural_place() -> None:
     assert dead_letters_of(KafkaConsumer(pattern="a.*", consumer_group="g"))[1].topic == "g.dlq"
 
 
+@pytest.mark.parametrize(
+    ("what", "topic", "comes_back"),
+    [
+        ({"topic": "orders"}, "orders", True),
+        ({"topic": "orders"}, "failed", False),
+        ({"topics": ["orders", "failed"]}, "failed", True),
+        ({"pattern": "orders.*"}, "orders-failed", True),
+        ({"pattern": "orders.*"}, "orders.dlq", False),
+        ({"pattern": "orders"}, "orders-failed", False),
+    ],
+)
+def test_dead_letters_that_would_come_back_are_known(
+    what: dict[str, Any], topic: str, comes_back: bool
+) -> None:
+    """A pattern leaves out topics that end like dead letters; of others in its reach a worker's start is told."""
+    source = KafkaConsumer(bootstrap_servers="one:9092", **what)
+    assert source.reads(KafkaProducer(topic, bootstrap_servers="one")) is comes_back
+    assert not source.reads(KafkaProducer(topic, bootstrap_servers="two"))
+
+
 def test_a_counterpart_is_for_one_topic() -> None:
     """Where several are read, nobody knows which to write to."""
     assert KafkaConsumer(topics=("a",)).counterpart().topic == "a"

@@ -453,6 +453,16 @@ def test_a_drain_that_the_broker_does_not_wait_for_is_refused(broker: MemoryBrok
         runtime(worker)
 
 
+def test_dead_letters_that_would_come_back_are_refused(broker: MemoryBroker) -> None:
+    """Each would fail again, for ever."""
+    worker = Jobs(broker)
+    worker.config = WorkerConfig(dead_letter=MemoryProducer("jobs", broker=broker))
+    with pytest.raises(ConfigError, match=r"would go to jobs \(code\), which jobs reads"):
+        runtime(worker)
+    worker.config = WorkerConfig(dead_letter=MemoryProducer("jobs", broker=MemoryBroker()))
+    runtime(worker)
+
+
 def test_a_config_of_the_users_own_is_not_mistaken_for_ours(broker: MemoryBroker) -> None:
     """The one name besides source and sink that means something says so."""
     worker = Jobs(broker)

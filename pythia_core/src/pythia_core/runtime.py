@@ -106,6 +106,7 @@ class Runtime:
         self._handler = make_handler(worker)
         self._check_drain()
         self._check_handler_timeout()
+        self._check_dead_letter()
         self._resources = Resources(
             worker, self._open, self.resolved.settings.max_connections, self.source.broker_connections
         )
@@ -172,6 +173,14 @@ class Runtime:
                 f"handler_timeout is {timeout:g} s ({self.resolved.origin['handler_timeout']}), but {self.source.name} takes "
                 f"a message back that is not settled within {patience:g} s, and delivers it again; lower the one or raise "
                 "the other"
+            )
+
+    def _check_dead_letter(self) -> None:
+        sink = self.resolved.dead_letter
+        if isinstance(sink, Sink) and self.source.reads(sink):
+            raise ConfigError(
+                f"dead letters would go to {sink.name} ({self.resolved.origin['dead_letter']}), which {self.source.name} "
+                "reads: each would come back and fail again, for ever; name another place, or leave it out of what is read"
             )
 
     # -- life ------------------------------------------------------------------------------------------

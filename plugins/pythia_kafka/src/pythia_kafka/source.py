@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from pythia_core import DEAD_LETTER_GROUP, Capabilities, ConfigError, Owner, Source, Start, Subscription
+from pythia_core import DEAD_LETTER_GROUP, Capabilities, ConfigError, Owner, Sink, Source, Start, Subscription
 from pythia_kafka.options import KafkaOptions
 
 if TYPE_CHECKING:
@@ -232,3 +232,13 @@ class KafkaConsumer(KafkaOptions, Source):
             group_instance_id=None,
         )
         return self._producer(topic, create=True), reader
+
+    def reads(self, sink: Sink) -> bool:
+        """Tell whether a sink writes a topic that is read, or that the pattern matches, of a cluster of the same address."""
+        from pythia_kafka.producer import KafkaProducer
+
+        if not isinstance(sink, KafkaProducer) or sink.login().servers != self.login().servers:
+            return False
+        if self.whole_pattern is None:
+            return sink.topic in self.names
+        return re.match(self.whole_pattern, sink.topic) is not None

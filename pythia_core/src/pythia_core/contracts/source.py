@@ -275,3 +275,10 @@ class Source(ABC):
         configuration must say ``dead_letter=``.
         """
         return None
+
+    def reads(self, sink: Sink) -> bool:
+        """Tell whether what a sink writes comes to this source, as far as that can be told.
+
+        A worker whose dead letters come back to it does not start: each would be processed, fail and be written again.
+        """
+        return False

@@ -16,6 +16,7 @@ from pythia_core.brokers.memory.sink import MemoryProducer
 from pythia_core.brokers.memory.subscription import MemorySubscription
 from pythia_core.contracts.message import Message
 from pythia_core.contracts.positions import Positions
+from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import (
     DEAD_LETTER_GROUP,
     Backlog,
@@ -137,6 +138,10 @@ class MemoryConsumer(Source):
             self, topic=self.topic + DEAD_LETTERS, partitions=None, consumer_group=DEAD_LETTER_GROUP
         )
         return reader.counterpart(), reader
+
+    def reads(self, sink: Sink) -> bool:
+        """Tell whether a sink writes the same topic of the same broker."""
+        return isinstance(sink, MemoryProducer) and (sink.topic, sink.broker) == (self.topic, self.broker)
 
 
 class MemoryInspector(Inspector):
