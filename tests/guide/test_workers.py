@@ -16,6 +16,7 @@ from pythia.brokers.kafka import KafkaAdmin
 from pythia.brokers.redis import RedisStreamsConsumer, RedisStreamsProducer
 from tests.guide.conftest import MakeTopics
 from tests.guide.running import Notes, load, serving
+from tests.guide.truth import watched
 from tests.kafka.driving import Publisher, committed, read
 from tests.rabbitmq.driving import Client
 from tests.servers.kafka import KafkaServer
@@ -66,15 +67,20 @@ def partition_of(message: Any) -> int:
 
 
 async def test_two_workers_of_a_kafka_group_have_half_of_the_partitions_each(
-    make_topics: MakeTopics, publisher: Publisher
+    make_topics: MakeTopics, publisher: Publisher, kafka: KafkaServer
 ) -> None:
-    """By the strategy "range" one has the first half of four partitions, the other the second, and no message comes twice."""
+    """By the strategy "range" one has the first half of four partitions, the other the second, and no message comes twice.
+
+    The admin knows to the message what they have left, also while they are held up.
+    """
     await make_topics("orders", partitions=4)
     snippet = load("kafka_group.py")
     came: dict[str, Counter[tuple[int, int]]] = {"worker1": Counter(), "worker2": Counter()}
+    go = anyio.Event()
     for name, seen in came.items():
 
         async def process(message: Message[Any], seen: Any = seen) -> None:
+            await go.wait()
             seen[partition_of(message), message.body["n"]] += 1
 
         getattr(snippet, name).process = process
@@ -82,8 +88,13 @@ async def test_two_workers_of_a_kafka_group_have_half_of_the_partitions_each(
     def partitions(name: str, start: int) -> set[int]:
         return {partition for partition, number in came[name] if number >= start}
 
-    async with serving(snippet.worker1, snippet.worker2):
-        start = 0
+    group = ("order-processors", "orders")
+    await publisher.publish("orders", 7)
+    async with serving(snippet.worker1, snippet.worker2), watched(kafka, group) as truth:
+        await eventually(lambda: truth.answers[group][-3:] == [7] * 3, "the admin said what was left")
+        go.set()
+        await eventually(lambda: sum(map(len, came.values())) == 7, "they went on")
+        start = 7
         while not (partitions("worker1", start) and partitions("worker2", start)):  # until both have joined
             start += 4
             for partition in range(4):
@@ -133,7 +144,10 @@ async def test_workers_of_a_redis_group_with_the_name_of_the_guide_share_its_eve
 async def test_each_region_has_its_own_cluster(
     kafka_server: KafkaServer, guide_kafka: KafkaServer, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each worker reads the cluster whose name it was given; names of machines are all that this test makes up."""
+    """Each worker reads the cluster whose name it was given, and each cluster's admin knows how far its own has got.
+
+    Names of machines are all that this test makes up.
+    """
     regions = {"kafka-us-east": kafka_server, "kafka-eu-west": guide_kafka}
     resolve = socket.getaddrinfo
 
@@ -150,7 +164,11 @@ async def test_each_region_has_its_own_cluster(
         async with Publisher.connected(server.address) as publisher:
             await publisher.publish(f"orders-{region}", 10, start=0 if region == "us-east" else 10)
     snippet = load("regions.py")
-    async with serving(snippet.USEastWorker(), snippet.EUWestWorker()):
+    async with (
+        serving(snippet.USEastWorker(), snippet.EUWestWorker()),
+        watched(kafka_server, ("us-east-worker", "orders-us-east")),
+        watched(guide_kafka, ("eu-west-worker", "orders-eu-west")),
+    ):
         arrived = lambda: len(notes("us-east")) + len(notes("eu-west")) == 20
         await eventually(arrived, "both regions' orders came", seconds=20)
     assert sorted(body["n"] for body in notes("us-east")) == [*range(10)]
@@ -160,12 +178,15 @@ async def test_each_region_has_its_own_cluster(
 async def test_events_fan_out_by_type(
     make_topics: MakeTopics, publisher: Publisher, kafka: KafkaServer
 ) -> None:
-    """Each event is in the topic of its type and in no other, and is committed only after it is there."""
+    """Each event is in the topic of its type and in no other, is committed only after it is there, and the lag is true."""
     await make_topics("incoming", "orders", "inventory", "billing")
     events = [{"type": kind, "n": n} for n in range(10) for kind in ("order", "inventory", "billing")]
     for event in events:
         await publisher.producer.send_and_wait("incoming", json.dumps(event).encode())
-    async with serving(load("fan_out.py").FanOutWorker()):
+    async with (
+        serving(load("fan_out.py").FanOutWorker()),
+        watched(kafka, ("fan-out-worker", "incoming")),
+    ):
         for topic, kind in (("orders", "order"), ("inventory", "inventory"), ("billing", "billing")):
             records = [json.loads(record.value) for record in await read(kafka.address, topic, 10)]
             assert sorted(found["n"] for found in records) == [*range(10)]
