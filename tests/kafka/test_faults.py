@@ -14,7 +14,7 @@ from pythia_core import Message, Output, Reject, SubscriptionLost, WriteResult
 from pythia_kafka import KafkaAdmin, KafkaProducer
 from tests.descriptors import no_file_descriptors
 from tests.kafka.driving import MakeTopic, Member, Members, Publisher, committed, read
-from tests.kafka.engines import ends, make_engine, running
+from tests.kafka.engines import FAST, ends, make_engine, running
 from tests.servers.fixtures import start
 from tests.servers.kafka import KafkaServer
 from tests.servers.proxy import Proxy
@@ -90,6 +90,55 @@ async def test_a_commit_whose_answer_is_lost_is_made_again(proxied: KafkaServer,
         assert await committed(proxied.address, "lost-workers") == {0: (1, "canary")}
         assert await member.commit(2) == []
     assert await committed(proxied.address, "lost-workers") == {0: (2, "")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["silent", "gone"])
+async def test_a_stop_does_not_wait_for_brokers_that_do_not_answer(
+    proxied: KafkaServer, proxy: Proxy, how: str
+) -> None:
+    """It gives up its last commit after the drain and leaves without a word; what was not committed is done again."""
+    await filled(proxied, f"stop-{how}", 300, partitions=2)
+    seen: set[str] = set()
+
+    async def work(message: Message[Any]) -> None:
+        await anyio.sleep(0.05)
+        seen.add(message.id)
+
+    async with running(make_engine(proxy.address, f"stop-{how}", work)):
+        await eventually(lambda: len(seen) > 20, "it was at work")
+        if how == "silent":
+            proxy.stall()
+        else:
+            proxied.kill()
+        began = anyio.current_time()
+    assert anyio.current_time() - began < FAST.drain_timeout + 10.0
+    if how == "silent":
+        proxy.resume()
+    else:
+        await anyio.to_thread.run_sync(proxied.start)
+    async with running(make_engine(proxy.address, f"stop-{how}", work)):
+        await eventually(lambda: len(seen) == 300, "all were seen", seconds=60)
+
+
+@pytest.mark.slow
+async def test_a_slow_handler_keeps_its_partition(make_topic: MakeTopic, kafka_server: KafkaServer) -> None:
+    """For longer than a session and a rebalance: heartbeats go on, nobody else is given it, and it is done once."""
+    topic = await make_topic()
+    seen: Counter[int] = Counter()
+
+    async def slow(message: Message[Any]) -> None:
+        if message.body["n"] == 0:
+            await anyio.sleep(6.0)
+        seen[message.body["n"]] += 1
+
+    async with Publisher.connected(kafka_server.address) as publisher:
+        await publisher.publish(topic, 20, keys=20)
+    engine = make_engine(kafka_server.address, topic, slow, session_timeout=3.0, rebalance_timeout=5.0)
+    async with running(engine):
+        await eventually(lambda: engine.stats.settled == 20, "all were settled")
+    assert seen == Counter(range(20))
+    assert (engine.stats.assigned, engine.stats.lost, engine.stats.subscriptions) == (1, 0, 1)
 
 
 async def test_a_process_without_file_descriptors_comes_back(

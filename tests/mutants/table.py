@@ -1626,6 +1626,43 @@ MUTANTS: Final = (
         "",
         "test_security.py::test_every_mechanism_logs_in_through_tls",
     ),
+    kafka(
+        "client",
+        "await close(self._consumer.stop, seconds=LEAVE_SECONDS)",
+        "await self._consumer.stop()",
+        "test_faults.py::test_a_stop_does_not_wait_for_brokers_that_do_not_answer",
+    ),
+    kafka(
+        "connecting",
+        "            raise KafkaConnectionError(_leak(login, away))\n",
+        "            pass\n",
+        "test_security.py::test_a_secret_in_clear_text_goes_to_nobody_that_the_cluster_tells_of",
+    ),
+    kafka(
+        "connecting",
+        "if broker is not None and not is_loopback(broker.host):",
+        "if False:",
+        "test_security.py::test_a_broker_that_is_told_of_later_is_not_connected_to",
+    ),
+    kafka(
+        "subscription",
+        "Held(partition, offset, reset=True)",
+        "Held(partition, offset)",
+        "test_records.py::test_what_was_removed_unread_is_told_and_passed",
+    ),
+    kafka(
+        "beginning",
+        "Beginning(partition, offset, reset=True)",
+        "Beginning(partition, offset)",
+        "test_consuming.py::test_every_reset_is_counted_and_logged_with_its_range",
+    ),
+    engine(
+        "middleware and telemetry",
+        "session",
+        "sum(assignment.reset for assignment in assignments.values())",
+        "0",
+        "test_telemetry.py::test_positions_that_nobody_has_settled_are_counted",
+    ),
     # -- load tests: what was lost, repeated or out of order is found ---------------------------------------------
     load("len(owed - attempted)", "0", "test_what_was_never_attempted_is_lost"),
     load("len(good) - len(first_good)", "0", "test_what_was_done_twice_is_a_duplicate"),

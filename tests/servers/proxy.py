@@ -87,7 +87,11 @@ class Proxy:
 
     async def _serve(self, client: SocketStream) -> None:
         self.connections += 1
-        server = await anyio.connect_tcp("127.0.0.1", self.target)
+        try:
+            server = await anyio.connect_tcp("127.0.0.1", self.target)
+        except OSError:  # whoever is not there refuses who comes by a proxy, too
+            await anyio.aclose_forcefully(client)
+            return
         self._open |= {client, server}
         losing = anyio.Event()
         try:
