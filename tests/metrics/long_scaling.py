@@ -1,10 +1,12 @@
-"""A real fleet on a real Redis: a load that grows starts processes, its end drains them, and nothing is lost.
+"""Real fleets on a real Redis: a load that grows starts processes, its end drains them, and nothing is lost.
 
-It takes a minute, so that `nox -s scaling` runs it and the default tests do not.
+It takes two minutes, so that `nox -s scaling` runs it and the default tests do not.
 """
 
+import contextlib
 import json
 import signal
+import socket
 import time
 from collections import Counter
 from pathlib import Path
@@ -39,6 +41,20 @@ class Jobs(Worker):
     async def process(self, message):
         await anyio.sleep(0.05)
         os.write(LOG, b"%d\\n" % message.body["id"])
+"""
+
+
+PIPELINE = """
+from pythia import Output
+from pythia.brokers.redis import RedisStreamsProducer
+
+
+class Validation(Worker):
+    source = RedisStreamsConsumer("raw", consumer_group="workers", url="URL")
+    sink = RedisStreamsProducer("jobs", url="URL")
+
+    async def process(self, message):
+        return Output(self.sink, message.body)
 """
 
 
@@ -99,6 +115,36 @@ def test_a_load_that_grows_starts_processes_and_its_end_drains_them(
     assert handled(tmp_path) == Counter(range(sent)), (
         "each once: nothing lost, and nothing twice by a scale-in"
     )
+
+
+def test_the_slow_stage_of_a_pipeline_is_scaled_by_itself(tmp_path: Path, redis_server: RedisServer) -> None:
+    """A pile before the second of two stages starts processes of that one alone, and each message goes through once."""
+    jobs, validation = free_port(), 0
+    while not validation:  # the second worker of a file answers at the next port
+        jobs = free_port()
+        with socket.socket() as neighbour, contextlib.suppress(OSError):
+            neighbour.bind(("127.0.0.1", jobs + 1))
+            validation = jobs + 1
+    (tmp_path / "pythia.toml").write_text(QUICK)
+    arguments = ["--each", "--min", "1", "--max", "3", "--config", str(tmp_path / "pythia.toml")]
+    client = redis.Redis(port=redis_server.port)
+    text = (WORKER + PIPELINE).replace("URL", f"redis://127.0.0.1:{redis_server.port}/0")
+    with run(tmp_path, "--listen", str(jobs), *arguments, text=text) as running:
+        for port in (jobs, validation):
+            wait_until(lambda port=port: get(port, "/readyz")[0] == 200, "a stage is ready", seconds=30)  # type: ignore[misc]
+        pipeline = client.pipeline(transaction=False)
+        for number in range(4000):
+            pipeline.xadd("raw", {"body": json.dumps({"id": number})})
+        pipeline.execute()
+        three = lambda: total(jobs, "pythia_worker_replicas", state="ready") == 3
+        wait_until(three, "the slow stage has three processes", seconds=60)
+        wait_for_all(tmp_path, lambda: 4000)
+        wait_for_one(jobs)
+        assert total(validation, "pythia_scaling_decisions_total", direction="up") == 0
+        assert total(validation, "pythia_worker_replicas", state="ready") == 1
+        running.signal(signal.SIGTERM)
+        assert running.ends() == 0
+    assert handled(tmp_path) == Counter(range(4000)), "each once, through both stages"
 
 
 def wait_for_one(port: int) -> None:

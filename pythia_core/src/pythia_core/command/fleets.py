@@ -20,8 +20,9 @@ def fleet_option(function: Function) -> Function:
     """Add ``--fleet`` to a command."""
     option = click.option(
         "--fleet",
-        metavar="PID|PATH",
-        help="Which fleet: the process id of its `pythia run`, or its control socket. Needed if several run.",
+        metavar="PID|CLASS|PATH",
+        help="Which fleet: the process id of its supervisor, its worker where `pythia run --each` gave each worker one, or "
+        "its control socket. Needed if several run.",
     )
     return option(function)
 
@@ -34,7 +35,7 @@ def find(fleet: str | None) -> Path:
     """
     here = folder(os.environ)
     if fleet is not None:
-        path = here / f"{fleet}.sock" if fleet.isdecimal() else Path(fleet)
+        path = here / f"{fleet}.sock" if fleet.isdecimal() else _of_worker(here, fleet) or Path(fleet)
         if not path.exists():
             raise click.ClickException(f"there is no control socket {path}{_those(_living(here))}")
         return path
@@ -63,6 +64,17 @@ def ask(path: Path, message: dict[str, Any]) -> dict[str, Any]:
 
 def _living(here: Path) -> list[Path]:
     return sorted(path for path in here.glob("*.sock") if _answers(path))
+
+
+def _of_worker(here: Path, name: str) -> Path | None:
+    """Return the socket of the fleet that runs this class alone; of several it has to be said otherwise."""
+    if not name.isidentifier():
+        return None
+    titles = {path: ask(path, {"do": "show"})["title"] for path in _living(here)}
+    found = [path for path, title in titles.items() if title.rpartition(":")[2] == name]
+    if len(found) > 1:
+        raise click.ClickException(f"several fleets run {name}; say which by its number{_those(found)}")
+    return found[0] if found else None
 
 
 def _answers(path: Path) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from pythia_core.supervisor.starting import Plan
 
-DEFAULT_POLICY = "drain"
+__all__ = ["command"]
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -74,6 +74,11 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
     metavar="PATH|none",
     help="The socket for pythia top, scale, pause and resume; by default in a folder of this user's own.",
 )
+@click.option(
+    "--each",
+    is_flag=True,
+    help="Give each worker of the file processes of its own: -n, --min, --max and --policy hold for each by itself.",
+)
 def command(
     target: str,
     processes: int | None,
@@ -89,10 +94,12 @@ def command(
     log_level: str | None,
     reload: bool,
     control: str | None,
+    each: bool,
 ) -> None:
     """Run workers, one process or many.
 
-    Without a class, every worker that the file defines runs, all of them in each process.
+    Without a class, every worker that the file defines runs, all of them in each process; with --each every one has
+    processes of its own.
 
     Signals: SIGTERM or Ctrl-C drains and ends; once more, 2 s later or more, skips the drain. SIGHUP replaces one process
     at a time. SIGTTIN adds a process, SIGTTOU drains the idlest.
@@ -100,10 +107,14 @@ def command(
     Example: pythia run worker.py -n 4
 
     Example: pythia run worker.py --min 1 --max 8 --policy drain --listen 9464
+
+    Example: pythia run pipeline.py --each --min 1 --max 4
     """
     from pythia_core.supervisor import trap
 
     trap.install()  # before all that takes long to import: a signal that comes now waits
+
+    from pythia_core.supervisor.starting import Plan, supervise
 
     overrides: dict[str, Any] = {
         "log_format": log_format,
@@ -115,15 +126,36 @@ def command(
     bounds = _bounds(processes, least, most, scaled=bool(scaling) or least is not None or most is not None)
     if scaling:
         given["scaling"] = scaling
-    raise SystemExit(
-        _supervise(
-            target, bounds, file, {**given, **options}, listen, control, reload, scaled=most is not None
-        )
+    plan = Plan(
+        target=target,
+        least=bounds[0],
+        most=bounds[1],
+        scaled=most is not None,
+        config=str(file) if file else None,
+        overrides={**given, **options},
+        listen=listen,
+        control=control,
+        reload=reload,
     )
+    raise SystemExit(_each(plan) if each else supervise(plan))
+
+
+def _each(plan: Plan) -> int:
+    """Check what is said for all, so that an error is told once; then run a fleet for each worker."""
+    from pythia_core import logs
+    from pythia_core.config import resolve
+    from pythia_core.supervisor.stages import supervise_each
+
+    file = Path(plan.config) if plan.config else None
+    said = resolve(overrides=plan.overrides, environ=os.environ, file=file)
+    logs.configure(said.log_level, said.log_format)
+    return supervise_each(plan)
 
 
 def _scaling(policy: str | None, window: float | None) -> dict[str, Any]:
     """Return what the options say of the policy; without any it is the file's, or else the default."""
+    from pythia_core.supervisor.starting import DEFAULT_POLICY
+
     if policy is None and window is None:
         return {}
     return {"kind": policy or DEFAULT_POLICY, **({} if window is None else {"scale_down_window": window})}
@@ -141,49 +173,3 @@ def _bounds(processes: int | None, least: int | None, most: int | None, *, scale
     if (least or 1) > most:
         raise click.UsageError(f"--min {least} is above --max {most}")
     return least or 1, most
-
-
-def _supervise(
-    target: str,
-    bounds: tuple[int, int],
-    file: Path | None,
-    overrides: dict[str, Any],
-    listen: str | None,
-    control: str | None,
-    reload: bool,
-    *,
-    scaled: bool,
-) -> int:
-    from pythia_core import logs, plugins
-    from pythia_core.config import resolve
-    from pythia_core.supervisor.control import folder
-    from pythia_core.supervisor.reload import sources_of
-    from pythia_core.supervisor.scaling import Scaler
-    from pythia_core.supervisor.shell import Supervisor
-    from pythia_core.supervisor.views import choose_view
-    from pythia_core.supervisor.wire import Options
-
-    said = resolve(overrides=overrides, environ=os.environ, file=file)
-    if scaled and said.scaling is None:
-        overrides = {**overrides, "scaling": {"kind": DEFAULT_POLICY}}
-        said = resolve(overrides=overrides, environ=os.environ, file=file)
-    logs.configure(said.log_level, said.log_format)
-    options = Options(
-        target=target, config=str(file) if file else None, overrides=overrides, monitored=bool(listen)
-    )
-    scaler = None
-    if scaled and said.scaling is not None:
-        asked: Any = overrides.get("scaling", said.origin["scaling"])
-        scaler = Scaler(said.scaling, asked["kind"] if isinstance(asked, dict) else asked, *bounds)
-    socket = folder(os.environ) / f"{os.getpid()}.sock" if control is None else Path(control)
-    supervisor = Supervisor(
-        options,
-        bounds[0],
-        choose_view(sys.stderr, os.environ),
-        scaler,
-        control=None if control == "none" else socket,
-        sources=sources_of(target, options.config) if reload else None,
-    )
-    if listen:
-        supervisor.monitoring.open(listen, plugins.load(os.environ).telemetry.values())
-    return supervisor.run()

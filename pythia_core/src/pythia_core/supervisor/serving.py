@@ -42,7 +42,7 @@ log = logging.getLogger("pythia.worker")
 def serve(options: Options, link: Link) -> int:
     """Run to the end, and return the exit code."""
     try:
-        runtimes = prepare(options, f"process {options.number}")
+        runtimes = prepare(options, f"{options.who} process {options.number}".lstrip())
         loop_options = event_loop_options(runtimes)
     except (Exception, SystemExit) as error:
         # An OSError at import may be a database that is down; anything else would happen again.

@@ -55,7 +55,7 @@ from pythia_core.supervisor.views import LogLines, Overview, Queue, View
 from pythia_core.supervisor.watch import Watch, describe_fleet
 from pythia_core.supervisor.wire import Mailbox, Options
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "has_terminal"]
 
 log = logging.getLogger("pythia.supervisor")
 
@@ -94,6 +94,8 @@ class Supervisor:
         monitoring: takes reports; opened later if a worker asks for it.
         control: the path of the socket that operators speak to, or None for none.
         sources: files whose change restarts the children one by one, or None.
+        parent: a socket whose end means that whoever started this supervisor has died: a reason to stop.
+        fleets: how many fleets share this machine's memory.
     """
 
     options: Options
@@ -103,6 +105,8 @@ class Supervisor:
     monitoring: Monitoring = attrs.field(factory=Monitoring)
     control: Path | None = None
     sources: Sources | None = None
+    parent: socket.socket | None = None
+    fleets: int = 1
     figures: Figures = attrs.field(factory=Figures, init=False)
     _machine: Machine = attrs.field(init=False)
     _children: dict[int, Process] = attrs.field(factory=dict, init=False)
@@ -125,8 +129,10 @@ class Supervisor:
     def run(self) -> int:
         """Start the children, keep them running, and return the exit code once they have ended."""
         trapped = trap.install()
-        terminal = _has_terminal()
+        terminal = has_terminal()
         self._selector.register(trapped.reader, selectors.EVENT_READ, None)
+        if self.parent is not None:
+            self._selector.register(self.parent, selectors.EVENT_READ, self._orphaned)
         control = self._listen_to_operators()
         try:
             while self._exit_code is None:
@@ -170,6 +176,13 @@ class Supervisor:
             self._feed(Asked("stop"))  # the terminal has gone, and with it whoever was looking
         elif number in WISHES:
             self._feed(Asked(WISHES[number]))
+
+    def _orphaned(self) -> None:
+        """Stop: whoever started this has died, and says nothing else by this pipe."""
+        assert self.parent is not None
+        self._selector.unregister(self.parent)
+        log.error("the process that started this supervisor has died: stopping")
+        self._feed(Asked("stop"))
 
     def _listen(self, number: int) -> None:
         """Take what a child says. Its death is noticed by the system, not by its silence."""
@@ -279,7 +292,7 @@ class Supervisor:
             self.options,
             number=number,
             slot=slot,
-            processes=self._machine.target,
+            processes=self._machine.target * self.fleets,
             paused=self._machine.operator.paused,
             supervisor=os.getpid(),
         )
@@ -480,7 +493,7 @@ def _log(level: int, text: str) -> None:
         log.handle(log.makeRecord(log.name, level, __file__, 0, head, (), None, sinfo=rest or None))
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     """Tell whether there is a controlling terminal, whose hangup is sent to us."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))

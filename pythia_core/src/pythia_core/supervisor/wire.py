@@ -31,6 +31,7 @@ class Options:
         monitored: somebody listens to reports, see :class:`~pythia_core.Telemetry`.
         paused: whether to fetch nothing until told to resume.
         supervisor: process id of the parent, to notice that it has died already.
+        who: names its fleet in lines of the log, where several write to one.
     """
 
     target: str
@@ -42,6 +43,7 @@ class Options:
     paused: bool = False
     supervisor: int = 0
     monitored: bool = False
+    who: str = ""
 
 
 def pack(message: dict[str, Any]) -> bytes:
