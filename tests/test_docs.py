@@ -134,6 +134,14 @@ def test_commands_that_are_shown_can_be_typed(page: Path, line: str) -> None:
         assert "does not exist" in str(error), line
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    """What is said to be shown is shown: by a file, and by a test of that name in it."""
+    for page in PAGES:
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
+            assert (ROOT / file).is_file(), (page, file)
+            assert not name or f"def {name}(" in (ROOT / file).read_text(), (page, file, name)
+
+
 def test_every_page_is_listed() -> None:
     """A page that nobody finds is of no use."""
     index = (DOCS / "README.md").read_text()
