@@ -19,6 +19,7 @@ from pythia_metrics.families import Family
 from pythia_metrics.instruments import aliases, of_fleet, of_process
 from pythia_metrics.merging import Merger
 from pythia_metrics.scaled import Scaled
+from tests.metrics.fleets import decisions
 from tests.metrics.running import monitored, worker
 from tests.metrics.snapshots import queue, snapshot
 from tests.servers.server import find_program, free_port
@@ -93,7 +94,7 @@ def everything() -> set[str]:
         "restarts": 0,
         "policy": "drain",
         "policy_failures": 0,
-        "decisions": [],
+        "decisions": decisions(0.0),
     }
     found: list[Family] = [*merger.families(), *of_fleet(fleet), *Scaled().families()]
     return {family.name for family in (*found, *aliases(found))}

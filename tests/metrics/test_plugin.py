@@ -43,8 +43,9 @@ def test_nothing_of_opentelemetry_is_loaded_unless_traces_are_asked_for() -> Non
 
 
 def test_hook_pythia_register_commands_adds_what_operators_type() -> None:
-    """Three words, each with a help."""
-    assert [command.name for command in plugin.pythia_register_commands()] == ["alerts", "health", "scaling"]
+    """Four words, each with a help."""
+    names = [command.name for command in plugin.pythia_register_commands()]
+    assert names == ["alerts", "grafana", "health", "scaling"]
 
 
 def test_the_public_names_are_sorted_and_there() -> None:

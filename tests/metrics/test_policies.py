@@ -53,6 +53,13 @@ def test_a_policy_is_a_pure_function(policy: ScalingPolicy, shown: Snapshot) -> 
     assert all(isinstance(value, float | int) and math.isfinite(value) for value in first.inputs.values())
 
 
+@pytest.mark.parametrize("policy", [Drain(), Lag()], ids=repr)
+def test_a_rate_of_next_to_nothing_is_none(policy: ScalingPolicy) -> None:
+    """A handler that takes days has such a rate; to divide by it would want infinitely many processes."""
+    shown = snapshot(queues=(queue(backlog=1000),), true_rate=5e-324)
+    assert policy.decide(shown, {}).replicas == shown.desired
+
+
 @pytest.mark.parametrize("policy", BY_QUEUE, ids=repr)
 @settings(max_examples=40)
 @given(shown=snapshots())

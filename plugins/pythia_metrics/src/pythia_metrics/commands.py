@@ -1,4 +1,4 @@
-"""``pythia health``, ``pythia scaling`` and ``pythia alerts``: ask a running monitor, try policies, print rules."""
+"""``pythia health``, ``pythia scaling``, ``pythia alerts`` and ``pythia grafana``: ask a monitor, try policies, print files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from pythia_metrics.asking import ask, default_url
 
-__all__ = ["alerts", "health", "scaling"]
+__all__ = ["alerts", "grafana", "health", "scaling"]
 
 address = click.option("--url", help="Where the monitor listens. [default: PYTHIA_LISTEN, or port 9464 here]")
 
@@ -37,6 +37,12 @@ def health(probe: str, url: str | None, timeout: float, quiet: bool) -> None:
 def alerts() -> None:
     """Print alerting rules for Prometheus, to be named in its rule_files."""
     click.echo((files("pythia_metrics") / "rules" / "pythia.yml").read_text(), nl=False)
+
+
+@click.command()
+def grafana() -> None:
+    """Print a dashboard for Grafana as JSON, to be imported there; it asks a Prometheus that scrapes /metrics."""
+    click.echo((files("pythia_metrics") / "rules" / "grafana.json").read_text(), nl=False)
 
 
 @click.group()

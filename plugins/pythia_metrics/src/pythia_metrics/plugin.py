@@ -39,7 +39,7 @@ def pythia_register_scaling_policies() -> Mapping[str, Callable[..., ScalingPoli
 
 @hookimpl
 def pythia_register_commands() -> Sequence[click.Command]:
-    """Add ``pythia alerts``, ``pythia health`` and ``pythia scaling``."""
-    from pythia_metrics.commands import alerts, health, scaling
+    """Add ``pythia alerts``, ``pythia grafana``, ``pythia health`` and ``pythia scaling``."""
+    from pythia_metrics.commands import alerts, grafana, health, scaling
 
-    return [alerts, health, scaling]
+    return [alerts, grafana, health, scaling]

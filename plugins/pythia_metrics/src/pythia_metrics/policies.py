@@ -32,6 +32,9 @@ __all__ = [
 RHO = 0.7
 """The share of what processes can do that is planned for: above it waiting times grow fast (M/M/c)."""
 
+LEAST_RATE = 1e-9
+"""Messages a second below which a rate is none: that is one in thirty years, and to divide by less gives no number."""
+
 HELPLESS = 0.10
 """A scale-up that gained less than this share of what was expected shows that something else is short."""
 
@@ -89,7 +92,7 @@ class Drain:
         rates = [queue.arrival_rate for queue in snapshot.queues]
         if not snapshot.queues or (not complete and not left):
             return hold(snapshot, "hold_unknown")
-        if snapshot.true_rate is None or snapshot.true_rate <= 0:
+        if snapshot.true_rate is None or snapshot.true_rate < LEAST_RATE:
             return self._without_rate(snapshot, left, complete)
         if any(rate is None for rate in rates):
             return hold(snapshot, "hold_no_history", backlog=left)
@@ -138,7 +141,7 @@ class Lag:
                 return hold(snapshot, "hold_no_rate", backlog=left)
             threshold = snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * RHO
         inputs = {"backlog": float(left), "threshold": threshold}
-        wanted = max(1.0, left / threshold) if threshold > 0 else float(snapshot.desired)
+        wanted = max(1.0, left / threshold) if threshold >= LEAST_RATE else float(snapshot.desired)
         return _known_part(snapshot, wanted, "lag", inputs, complete)
 
 
