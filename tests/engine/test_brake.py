@@ -260,6 +260,71 @@ def test_what_fails_for_ever_does_not_keep_it_engaged() -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"messages": 60},
+        {"messages": 60, "batch": True},
+        {"span": 60, "ack": "cumulative"},
+        {"messages": 60, "ack": "cumulative", "partitions": 2},
+        {"span": 60, "ack": "cumulative", "partitions": 2},
+        {"messages": 90, "ack": "cumulative", "partitions": 2},
+    ],
+)
+def test_bounds_that_are_used_up_do_not_keep_it_engaged(bounds: dict[str, Any]) -> None:
+    """K5, N6: what fails for ever fills them, and some come in beyond them to probe with, though not many at a time."""
+    options = dict(bounds)
+    partitions = options.pop("partitions", 1)
+
+    async def handler(messages: Any) -> None:
+        for message in messages if isinstance(messages, list) else [messages]:
+            if message.raw == b"bad":
+                raise ValueError
+
+    async def main() -> None:
+        broker = MemoryBroker(clock=trio.current_time, partitions=partitions)
+        bad = [b"bad"] * 60
+        for body in bad:
+            broker.publish("orders", body, partition=0)
+        async with running(handler, broker=broker, brake=BrakePolicy(), order="none", **options) as bench:
+            await trio.sleep(10)
+            assert engaged(bench)
+            bench.send(*bad[:4], partition=0)
+            bench.send(*[b"good"] * 200, partition=0)
+            most = 0
+            while len(bench.settled) < 264:
+                await trio.sleep(0.1)
+                if engaged(bench):
+                    most = max(most, bench.engine.stats.in_flight)
+                assert trio.current_time() < 600, (bench.engine.health(), bench.engine.stats)
+            assert not engaged(bench)
+            assert [letter.value for letter in bench.dead] == [b"bad"] * 64
+            assert most <= 64 + BrakePolicy().probes
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_few_come_in_beyond_the_bounds() -> None:
+    """K5, N6: a backlog behind keys that fail gives nothing to probe with; a few of it come in for each probe, not all."""
+    probes = 0
+
+    async def handler(message: Message[Any]) -> None:
+        nonlocal probes
+        probes += 1
+        raise ValueError
+
+    async def main() -> None:
+        broker = MemoryBroker(clock=trio.current_time)
+        for number in range(600):
+            broker.publish("orders", b"bad", key=f"k{number % 60}")
+        async with running(handler, broker=broker, brake=BrakePolicy(), order="key", messages=60) as bench:
+            await trio.sleep(300)
+            assert engaged(bench) and bench.dead == []
+            assert 60 < bench.engine.stats.in_flight <= 60 + BrakePolicy().probes * probes < 600
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 @pytest.mark.parametrize("ack", ["individual", "cumulative"])
 async def test_a_stop_while_it_is_engaged(ack: Any) -> None:
     """It ends in time; what was not done is given back, and no attempt of it was used up."""
@@ -356,13 +421,13 @@ def test_an_outage_longer_than_a_hold_gives_up_nothing() -> None:
 
     async def main() -> None:
         broker = MemoryBroker(clock=trio.current_time)
-        bodies, brake = [b"%d" % n for n in range(60)], BrakePolicy(cap=1.0)
+        bodies, brake = [b"%d" % n for n in range(4)], BrakePolicy(window=4, cap=1.0)  # each probes often
         async with running(
             handler, *bodies, broker=broker, ack="cumulative", brake=brake, max_hold=30.0
         ) as bench:
             await trio.sleep(75)
             assert engaged(bench)
             await trio.sleep(20)
-            assert bench.dead == [] and len(bench.settled) == 60
+            assert bench.dead == [] and len(bench.settled) == 4
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

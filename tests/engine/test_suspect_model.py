@@ -7,7 +7,6 @@ notes: it writes down what was at work when a process ended, and judges dead let
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections import Counter
@@ -26,37 +25,19 @@ from pythia_core.engine.suspects import SOLO_CRASHES
 from pythia_core.errors import BatchError, Reject
 from pythia_core.settings import BrakePolicy, RetryPolicy
 from tests.engine.bench import make
+from tests.engine.virtual import VirtualLoop
 
 ATTEMPTS = 3
 MOST = 30  # messages, of which each killer costs half a dozen processes and more
 DRAIN = 2.0  # seconds
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 EXAMPLES = 2000 if THOROUGH else 30  # of a fifth of a second each
-TURN = 1e-6  # seconds that a turn of the loop takes, so that what is nearly due is so at last
 CRASHED = "pythia_core.engine.outcomes.Crashed"
 REJECTED = "pythia_core.errors.Reject"
 BRAKE = BrakePolicy(window=8, share=0.5, base=0.2, cap=2.0, probes=2)
 
 SCRIPTS = st.sampled_from(["ok", "ok", "ok", "slow", "fail1", "fail2", "bad", "reject", "kill", "kill2"])
 KEYS = st.sampled_from([None, "a", "b"])
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes as soon as nothing is left to be done before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-        self._look = self._selector.select  # type: ignore[attr-defined]
-        self._selector.select = self._skip  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        """Return the virtual time."""
-        return self._now
-
-    def _skip(self, timeout: float | None = None) -> Any:
-        self._now += max(timeout or 0.0, TURN)
-        return self._look(0)
 
 
 class Killers(RuleBasedStateMachine):
@@ -66,17 +47,14 @@ class Killers(RuleBasedStateMachine):
         ack=st.sampled_from(["individual", "both", "cumulative", "cumulative"]),
         order=st.sampled_from(["none", "key"]),
         batch=st.booleans(),
-        span=st.sampled_from([4, 10_000]),
+        bounds=st.sampled_from([{}, {"span": 4}, {"messages": 6}, {"span": 3, "messages": 4}]),
     )
-    def start(self, ack: str, order: str, batch: bool, span: int = 10_000) -> None:
+    def start(self, ack: str, order: str, batch: bool, bounds: dict[str, int]) -> None:
         """Make a broker, and begin with the first process."""
         logging.disable()
         self.tokens = ack != "cumulative"
-        self.options: dict[str, Any] = {"ack": ack, "order": order, "batch": batch, "span": span}
-        brake = (
-            BRAKE if span > MOST else BrakePolicy(share=1)
-        )  # full of what fails for ever it has nothing to probe with
-        self.options |= {"brake": brake, "retry": RetryPolicy(attempts=ATTEMPTS, base=1.0, cap=1.0)}
+        self.options: dict[str, Any] = {"ack": ack, "order": order, "batch": batch, **bounds}
+        self.options |= {"brake": BRAKE, "retry": RetryPolicy(attempts=ATTEMPTS, base=1.0, cap=1.0)}
         self.options |= {"batch_timeout": 0.1, "drain_timeout": DRAIN, "max_concurrent_tasks": 4}
         if not self.tokens:
             self.options["notes"] = True
@@ -112,7 +90,7 @@ class Killers(RuleBasedStateMachine):
                 await self.engine.run()
 
     def run(self, what: Awaitable[object]) -> None:
-        self.loop.run_until_complete(_wrapped(what))
+        self.loop.finish(what)
 
     def teardown(self) -> None:
         """Nothing is lost: once all faults are over, each message is done or a dead letter, and all goes on as ever."""
@@ -125,10 +103,7 @@ class Killers(RuleBasedStateMachine):
         finally:
             logging.disable(logging.NOTSET)
             if hasattr(self, "loop"):
-                for task in asyncio.all_tasks(self.loop):
-                    task.cancel()
-                self.run(anyio.sleep(0.1))
-                self.loop.close()
+                self.loop.end(0.1)
 
     # -- what messages do ----------------------------------------------------------------------------------------
 
@@ -319,10 +294,6 @@ class Killers(RuleBasedStateMachine):
         self.wait(1.0)
         assert self.engine.health().reasons == ()
         assert not self.engine.pool.paused and not self.engine.stops
-
-
-async def _wrapped(what: Awaitable[object]) -> None:
-    await what
 
 
 def uid_of(body: bytes) -> int:

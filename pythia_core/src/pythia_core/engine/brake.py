@@ -11,6 +11,9 @@ Invariants:
 - K5. It never waits for nothing, nor probes with the same messages for ever: one that has never failed comes first. If
   none is ready some are let in, and only if none comes within :data:`NEWS` it is the turn of one that has failed before.
   Else as many messages as engage it, which fail for ever and count no attempt, would hold up all that could release it.
+  If they use up the bounds on messages and spans, these are raised by ``probes`` each time that nothing new came: so many
+  in a row release it, and behind a position even those that succeed use up the span. The bound on bytes stands, as does
+  what the broker lets out.
 - K6. A suspect (:mod:`~pythia_core.engine.suspects`, :mod:`~pythia_core.engine.line`) is run only if no other message
   comes that has never failed, by turns with those that have, and alone as ever. For all else has to be given back or to
   wait while one runs: two that fail, which counts for nothing, would else keep all others from ever probing.
@@ -98,6 +101,7 @@ class Brake:
         self._delay = 0.0  # seconds until the next probe, and of whatever failed meanwhile
         self._suspects_turn = False  # it was not theirs the last time
         self._hungry = False  # a message may be let in to probe with
+        self._beyond = 0  # by how much the bounds on what is in flight are raised
         self._probe: Message[Any] | None = None
         self._succeeds = False  # whether the probe has, as far as is known
 
@@ -146,9 +150,9 @@ class Brake:
         self._reason = f"brake: {failures} of the last {of} first attempts failed"
         log.error("%s; intake stops, one message at a time probes", self._reason)
         self._ended.clear()
-        self._failures, self._successes = 1, 0
+        self._failures, self._successes, self._beyond = 1, 0, 0
         self._back_off()
-        self._stops.add(self._reason, self._wanted)
+        self._stops.add(self._reason, self._wanted, lambda: self._beyond)
         self._pool().pause()
         self._group.start_soon(self.run, name="pythia brake")
 
@@ -174,8 +178,11 @@ class Brake:
         """Return a message that has never failed; if there is none, let some in, and return None if none comes."""
         until = self._clock() + min(NEWS, self._policy.cap)
         self._hungry = True
+        self._stops.nudge()
         while (message := self._ready(failed=False)) is None and self._clock() < until:  # noqa: ASYNC110 - nobody tells
             await anyio.sleep(LOOK)
+        if message is None:
+            self._beyond += self._policy.probes
         return message
 
     async def _run_old(self) -> None:

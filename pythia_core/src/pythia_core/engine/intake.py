@@ -2,13 +2,16 @@
 
 Invariants:
 
-- N1. No more than ``limits.messages`` messages and, but for the last fetch, ``limits.bytes`` bytes are in flight.
+- N1. No more than ``limits.messages`` messages, but for N6, and ``limits.bytes`` bytes, but for the last fetch, are in
+  flight.
 - N2. A partition whose span is used up is not asked; the others are.
 - N3. Every stop of intake has a reason by name, and intake resumes at 70 % of the bound, so that it does not flutter.
   What stops the whole engine (:mod:`~pythia_core.engine.stops`) stops every fetch.
 - N4. ``room`` names first who has waited longest, so that a source that reads in its order is fair to all partitions.
 - N5. Where several partitions share the bound on messages, half of it is theirs in equal shares, and only the other half
   goes to whoever comes first: however many partitions are full of parked messages, each of the others has its share.
+- N6. What stops intake may need a few messages to end. Where shares and the bounds on messages and spans are used up,
+  :attr:`Stops.beyond` says by how much they are raised for these; the bound on bytes never is.
 """
 
 from __future__ import annotations
@@ -101,6 +104,8 @@ class Intake:
             if ledger.stopped is not None:  # by a fetch that began before it stopped
                 continue
             partition = ledger.partition
+            if partition in self._full:  # what was let in beyond its span
+                continue
             asked = rooms.pop(partition, None)
             rest = 0 if asked is None else asked - len(messages)
             if rest <= span // 2:
@@ -134,6 +139,10 @@ class Intake:
         stopped = MESSAGES in self.reasons or BYTES in self.reasons or not self.room
         if self._stops:
             most = min(most, self._stops.allowed)
+            if (stopped or self.left_out) and BYTES not in self.reasons and (beyond := self._stops.beyond):
+                most = min(self._stops.allowed, limits.messages + beyond - stats.in_flight)
+                self.room = self._raised(beyond)
+                stopped = most <= 0 or not self.room
         count = 0 if stopped or most == 0 else self._gated(most)
         if count == 0:
             self.resumed = anyio.Event()
@@ -169,6 +178,11 @@ class Intake:
         rest = {p: common + (owed[p] if owed[p] >= least else 0) for p in self._rooms}
         room = {p: min(span, rest[p]) for p, span in self._rooms.items() if rest[p] > 0}
         return room, min(most, common or most)
+
+    def _raised(self, beyond: int) -> Mapping[Partition, int]:
+        """Return the room of all partitions with their spans raised."""
+        span = self._limits.span + beyond
+        return {p: rest for p, ledger in self._ledgers.items() if (rest := span - ledger.span()) > 0}
 
     def bytes(self) -> int:
         """Return how many bytes the next fetch should bring at the most."""

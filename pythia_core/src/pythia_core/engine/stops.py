@@ -20,17 +20,20 @@ class Stops:
     def __init__(self, *, changed: Callable[[str, bool], None], resumed: Callable[[], None]) -> None:
         self._changed = changed
         self._resumed = resumed
-        self._allowed: dict[str, Callable[[], int]] = {}
+        self._allowed: dict[str, tuple[Callable[[], int], Callable[[], int]]] = {}
 
-    def add(self, reason: str, allowed: Callable[[], int] = lambda: 0) -> None:
+    def add(
+        self, reason: str, allowed: Callable[[], int] = lambda: 0, beyond: Callable[[], int] = lambda: 0
+    ) -> None:
         """Stop intake for ``reason``; added again, it changes nothing.
 
         Args:
             reason: a short phrase for health and telemetry; what it is removed by.
             allowed: asked before each fetch, and a few times a second, how many messages it may bring all the same.
+            beyond: asked where the bounds on messages and spans are used up, by how much they are raised meanwhile.
         """
         if reason not in self._allowed:
-            self._allowed[reason] = allowed
+            self._allowed[reason] = allowed, beyond
             self._changed(reason, True)
 
     def discard(self, reason: str) -> None:
@@ -46,7 +49,12 @@ class Stops:
     @property
     def allowed(self) -> int:
         """How many messages the next fetch may bring; asked only while there is a reason."""
-        return min(allowed() for allowed in self._allowed.values())
+        return min(allowed() for allowed, _ in self._allowed.values())
+
+    @property
+    def beyond(self) -> int:
+        """By how much the bounds on messages and spans are raised for what is allowed; asked only while there is a reason."""
+        return min(beyond() for _, beyond in self._allowed.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._allowed))
