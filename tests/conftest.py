@@ -10,7 +10,9 @@ pytest_plugins = ["tests.servers.fixtures"]
 # No deadline: a shared machine's hiccup is not a bug. HYPOTHESIS_PROFILE=thorough before a release.
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("mutants", deadline=None, phases=[Phase.generate])  # found is enough, however long
+settings.register_profile(
+    "mutants", deadline=None, phases=[Phase.explicit, Phase.generate]
+)  # found is enough, however long
 settings.register_profile("thorough", deadline=None, max_examples=10_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
 

@@ -16,7 +16,7 @@ from pythia_core.engine.pool import Slot
 from pythia_core.errors import BatchError, Reject, Skip
 from pythia_core.settings import RetryPolicy, Settings
 from tests.engine.byhand import HandBatchPool, HandEngine, Pause
-from tests.engine.test_model import ATTEMPTS, WORKERS, Core, Delivery, check
+from tests.engine.test_model import ATTEMPTS, LONGEST, WORKERS, Core, Delivery, check
 
 SIZE = 4
 FAILURES = [ValueError(), ValueError(), Reject(), Skip()]
@@ -29,8 +29,12 @@ class Batches(Core):
         ack=st.sampled_from(["cumulative", "noted", "individual", "both"]),
         order=st.sampled_from(["key", "key", "partition", "none"]),
         dead_letters=st.booleans(),
+        longest=st.just(LONGEST),
+        leases=st.sampled_from([True, True, False]),
     )
-    def start(self, ack: Any, order: Any, dead_letters: bool) -> None:
+    def start(
+        self, ack: Any, order: Any, dead_letters: bool, longest: int = LONGEST, leases: bool = True
+    ) -> None:
         """Build an engine that takes batches."""
         self.said: dict[
             Delivery, object
@@ -38,7 +42,7 @@ class Batches(Core):
         self.calls: list[list[Delivery]] = []  # what the handler was called with
         self.apart: set[Delivery] = set()  # was in a batch that ran too long
         self.batches: dict[Delivery, list[Delivery]] = {}  # the whole batch of each message at work
-        super().start(ack, order, dead_letters)
+        super().start(ack, order, dead_letters, longest, leases)
 
     def make(self) -> HandEngine:
         """Return an engine that takes batches."""

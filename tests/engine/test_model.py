@@ -93,12 +93,16 @@ class Core(RuleBasedStateMachine):
         order=st.sampled_from(["key", "key", "partition", "none"]),
         dead_letters=st.booleans(),
         longest=st.sampled_from([LONGEST, LONGEST, SHORT]),
+        leases=st.sampled_from([True, True, False]),
     )
-    def start(self, ack: Any, order: Any, dead_letters: bool, longest: int = LONGEST) -> None:
+    def start(
+        self, ack: Any, order: Any, dead_letters: bool, longest: int = LONGEST, leases: bool = True
+    ) -> None:
         """Build an engine, and assign it all partitions."""
         self.noted = ack == "noted"
         self.ack: Any = "cumulative" if self.noted else ack
         self.order, self.dead_letters = order, dead_letters
+        self.leases = leases and self.tokens
         for module, name in SHORTENED:
             setattr(module, name, 2)
         notes_module.LONGEST = longest
@@ -137,7 +141,7 @@ class Core(RuleBasedStateMachine):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(ack=self.ack, lease_seconds=30.0 if self.tokens else None, notes=self.noted)
+        return Capabilities(ack=self.ack, lease_seconds=30.0 if self.leases else None, notes=self.noted)
 
     def make(self) -> HandEngine:
         """Return the engine that is tried."""
@@ -408,7 +412,7 @@ class Core(RuleBasedStateMachine):
     @rule(renew=st.booleans())
     def begin_to_settle(self, renew: bool) -> None:
         """The committer tells the broker; what it says is checked against the model."""
-        renew = renew and self.tokens
+        renew = renew and self.leases
         self.told = self.hand.begin_to_settle(renew=renew)
         told = {settlement.partition: settlement for settlement in self.told}
         assert len(told) == len(self.told)
@@ -558,7 +562,7 @@ class Core(RuleBasedStateMachine):
                 self.fence(delivery)
         self.out[ledger] = [d for d in self.out[ledger] if d.message.position not in refused.positions]
 
-    @precondition(lambda self: self.tokens and self.known)
+    @precondition(lambda self: self.leases and self.known)
     @rule(partition=st.sampled_from(PARTITIONS), data=st.data())
     def expire(self, partition: int, data: st.DataObject) -> None:
         """Leases run out: the broker gives messages to somebody else, who works them off."""
@@ -623,7 +627,7 @@ class Core(RuleBasedStateMachine):
     @rule(partition=st.sampled_from(PARTITIONS), data=st.data())
     def lose_before_the_answer(self, partition: int, data: st.DataObject) -> None:
         """A partition is lost while the broker's answer is on its way, which may refuse some of it."""
-        if self.tokens:
+        if self.leases:
             self.expire(partition, data)
         self.begin_to_settle(renew=True)
         if self.hand.settling:

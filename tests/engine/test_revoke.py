@@ -18,7 +18,7 @@ from pythia_core.settings import Settings
 from tests.engine.bench import Seen, running
 from tests.engine.scripted import Scripted
 from tests.engine.test_stop import Gate
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 CUMULATIVE = Capabilities(ack="cumulative", order_scope="partition")
 
@@ -128,6 +128,53 @@ def test_a_tenth_of_a_revoke_is_left_for_settling() -> None:
             engine.force()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
+
+
+async def test_a_revoke_waits_for_outputs_and_settles_what_they_belong_to() -> None:
+    """O5: a message whose handler has returned is started work; what is confirmed by then is settled, and not given back."""
+    broker = MemoryBroker()
+    broker.hold("write", confirm := anyio.Event(), topic="out")
+
+    async def echo(message: Message[Any]) -> bytes:
+        return message.raw
+
+    source, seen = Scripted(CUMULATIVE, {0: Assignment("a", 0)}), Seen(echo)
+    async with MemoryProducer("out", broker=broker) as out:
+        engine = Engine(source, seen, Settings(batch_timeout=60.0), sink=out)
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run)
+            await eventually(lambda: source.rooms, "it fetches")
+            source.deliver(b"1", b"2")
+            await eventually(lambda: len(seen) == 2, "both have been handled")
+            with anyio.fail_after(30):
+                async with anyio.create_task_group() as revoking:
+                    revoking.start_soon(source.owner.revoked, [0], anyio.current_time() + 60.0)
+                    await anyio.wait_all_tasks_blocked()
+                    assert source.settlements == []
+                    confirm.set()
+            assert [settlement.through for settlement in source.settlements] == [2]
+            assert engine.stats.released == 0
+            engine.force()
+
+
+async def test_a_revoke_ends_by_its_deadline_though_the_broker_does_not_answer() -> None:
+    """O5: what is done and could not be settled comes again; the group is not kept waiting for it."""
+
+    async def hang(settlements: Sequence[Settlement]) -> Refusals:
+        await anyio.sleep_forever()
+        return ()
+
+    source = Scripted(CUMULATIVE, {0: Assignment("a", 0)}, on_settle=hang)
+    engine = Engine(source, Seen(), Settings(batch_timeout=60.0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        source.deliver(b"1")
+        await eventually(lambda: engine.stats.finished, "it is done")
+        with anyio.fail_after(PATIENCE):
+            await source.owner.revoked([0], anyio.current_time() + 0.2)
+        assert engine.stats.revoked == 1
+        engine.force()
 
 
 async def test_a_lost_partition_settles_nothing() -> None:

@@ -628,6 +628,25 @@ async def test_a_stop_that_cuts_a_suspect_off_is_no_crash_of_it() -> None:
     assert broker.note("orders") is None
 
 
+async def test_a_suspect_that_goes_on_though_cut_off_is_named_no_more() -> None:
+    """A5: it may never end, and the stop is no crash of it all the same."""
+    broker, gate = log_of(b"1", b"2"), anyio.Event()
+    await die(broker, SUSPECT_AFTER)
+
+    async def stubborn(message: Message[Any]) -> None:
+        with anyio.CancelScope(shield=True):
+            await gate.wait()
+
+    handler = Alone(broker, stubborn)
+    async with running(handler, broker=broker, drain_timeout=0.2, **LOG) as bench:
+        await bench.until(lambda: handler.now, "one runs")
+        assert broker.note("orders") is not None
+        bench.engine.stop()
+        await bench.until(lambda: broker.note("orders") is None, "the last note names nobody")
+        gate.set()
+        await bench.ended()
+
+
 async def test_a_lost_partition_leaves_the_line() -> None:
     """Nothing of it is run any more, and the others go on; what comes with the next assignment runs alone again."""
     broker, gate = log_of(b"1", b"2"), anyio.Event()
@@ -642,6 +661,7 @@ async def test_a_lost_partition_leaves_the_line() -> None:
         assert handler.most == 1
         assert bench.dead == []
         await bench.until(lambda: not bench.engine.health().reasons, "all goes on")
+        assert bench.engine.stats.in_flight == 0
 
 
 @pytest.mark.parametrize(("done", "named"), [((), (6, 2)), ((6,), None), ((5, 6), None), ((5,), (6, 2))])

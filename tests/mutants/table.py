@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutants.mutant import Mutant
+from tests.mutants.sentences import SENTENCES
 
 ENGINE: Final = "pythia_core/engine"
 TESTS: Final = "tests/engine"
@@ -97,6 +98,7 @@ def typed(module: str, old: str, new: str, test: str) -> Mutant:
 
 
 MUTANTS: Final = (
+    *SENTENCES,
     # -- ledger: what was admitted, what became of it, what may be settled ---------------------------------------
     engine("ledger", "offset_ledger", "state.find(OPEN, self._low - base)", "-1", MODEL),
     engine("ledger", "offset_ledger", "        if self.closed:\n            return None\n", "", MODEL),
@@ -960,7 +962,7 @@ MUTANTS: Final = (
     engine(
         "brake",
         "brake",
-        "        self._stops.add(self._reason, self._wanted)\n",
+        "        self._stops.add(self._reason, self._wanted, lambda: self._beyond)\n",
         "",
         "test_brake.py::test_an_outage_costs_no_message_its_attempts",
     ),
