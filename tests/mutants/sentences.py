@@ -481,8 +481,8 @@ SENTENCES: Final = (
     says(
         "committer",
         "committer",
-        "most = POSITION_THRESHOLD if positions else THRESHOLD",
-        "most = THRESHOLD",
+        "self._least = POSITION_THRESHOLD if positions else THRESHOLD",
+        "self._least = THRESHOLD",
         "committer.py::test_a_position_waits_for_more_messages_than_a_list_of_them",
     ),
     says(
