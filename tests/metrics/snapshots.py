@@ -63,6 +63,8 @@ queues = st.builds(
     arrival_rate=maybe(numbers),
     ack_rate=maybe(numbers),
     partitions=maybe(st.integers(1, 50)),
+    partitions_with_lag=maybe(st.integers(0, 50)),
+    max_partition_lag=maybe(counts),
     at_least=st.booleans(),
 )
 workers = st.builds(

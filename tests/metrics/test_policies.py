@@ -18,6 +18,7 @@ POLICIES: list[ScalingPolicy] = [
     Drain(),
     Lag(),
     Lag(threshold=100),
+    Lag(with_lag=True, even=True),
     Latency(),
     Busy(),
     Cpu(),
@@ -116,6 +117,31 @@ def test_lag_computes_its_threshold() -> None:
     """KEDA's knob, from what was measured."""
     assert said(Lag(), snapshot(queues=(queue(backlog=35),))).replicas == pytest.approx(2.0)
     assert said(Lag(threshold=5), snapshot(queues=(queue(backlog=35),))).replicas == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [({}, 5), ({"with_lag": True}, 4), ({"even": True}, 6), ({"with_lag": True, "even": True}, 4)],
+)
+def test_lag_has_kedas_caps(options: dict[str, bool], wanted: float) -> None:
+    """Partitions with nothing left need nobody, and an even share leaves nobody with more than the others."""
+    shown = snapshot(queues=(queue(backlog=500, partitions=12, partitions_with_lag=4),), true_rate=10.0)
+    assert said(Lag(threshold=100, **options), shown).replicas == wanted
+    unknown = snapshot(queues=(queue(backlog=500),), true_rate=10.0)
+    assert said(Lag(threshold=100, **options), unknown).replicas == 5
+
+
+def test_drain_counts_of_the_fullest_partition_what_one_process_can_do() -> None:
+    """It is one process's, so that more of them are no help, which is said."""
+    rates: dict[str, Any] = {"arrival_rate": 7.0, "partitions": 12}
+    spread = queue(backlog=6000, max_partition_lag=500, **rates)
+    hot = queue(backlog=6000, max_partition_lag=5900, **rates)
+    wide, narrow = (said(Drain(), snapshot(queues=(one,), true_rate=10.0)) for one in (spread, hot))
+    start = snapshot().start_s
+    assert wide.replicas == pytest.approx((10 + (6000 + 7 * start) / 60) / 10)
+    assert narrow.replicas == pytest.approx((10 + (100 + 600 + 7 * start) / 60) / 10)
+    assert (wide.reason, narrow.reason) == ("drain", "hot_partition")
+    assert narrow.inputs["max_partition_lag"] == 5900
 
 
 @pytest.mark.parametrize(("age", "wanted"), [(1.0, 3), (10.0, 4), (45.0, 6), (400.0, 8)])

@@ -1,16 +1,19 @@
 """The simulator: its model against known results, and what it says of the policies that are shipped."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
 
 from pythia_core import ConfigError
 from pythia_metrics.commands import scaling
-from pythia_metrics.comparing import compare, table
+from pythia_metrics.comparing import COMPARED, DEARER, cheapest, compare, table
 from pythia_metrics.named import KINDS
+from pythia_metrics.plots import page
 from pythia_metrics.simulator import Fixed, Hpa, Report, World, simulate
 from pythia_metrics.traces import TRACES, Trace, load, make
 
@@ -50,7 +53,7 @@ def test_the_same_seed_is_the_same_load() -> None:
 @pytest.fixture(scope="module")
 def reports() -> dict[tuple[str, str], Report]:
     """Try the policies on an hour of each shipped trace."""
-    rows = compare((), ("drain", "lag", "busy", "latency", "hpa"), WORLD, seconds=2700, seeds=1, options={})
+    rows = compare((), (*COMPARED, "hpa"), WORLD, seconds=2700, seeds=1, options={})
     return {(row.trace, row.policy): row for row in rows}
 
 
@@ -79,6 +82,58 @@ def test_the_table_says_why_the_default_is_not_the_cheapest(reports: dict[tuple[
     assert lines[0] == "step"
     assert any(line.endswith("<") for line in lines)
     assert any(line.startswith("drain costs") and "lets messages grow older" in line for line in lines)
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_drain_is_the_best_or_it_is_said_why_not(trace: str, reports: dict[tuple[str, str], Report]) -> None:
+    """It misses no more than any other that is built in, at 1.1 times the cheapest's cost, or the report says why."""
+    block = [report for (name, _), report in reports.items() if name == trace]
+    drain, best = reports[trace, "drain"], cheapest(block)
+    assert best is not None
+    assert all(round(drain.misses, 4) <= round(reports[trace, name].misses, 4) for name in COMPARED)
+    dear = drain.worker_hours > DEARER * best.worker_hours or drain.misses > best.misses
+    assert (
+        any((line.startswith("drain ") and "than" in line) or "drain costs" in line for line in table(block))
+        == dear
+    )
+
+
+def test_a_stuck_partition_is_no_reason_for_more(reports: dict[tuple[str, str], Report]) -> None:
+    """What lies behind its first message grows and is nobody's to work off; raw lag goes to the most there may be."""
+    drain, raw_lag = reports["poison", "drain"], reports["poison", "lag"]
+    assert drain.waits[-1] > 1500 and drain.misses == 0
+    assert drain.worker_hours < 0.7 * raw_lag.worker_hours
+    assert drain.at_max < 0.1 < raw_lag.at_max
+
+
+def test_cost_is_compared_with_one_who_knew_the_load() -> None:
+    """Twice as many as were needed each minute is 2; what is needed is at least --min and at most --max."""
+    trace = Trace(name="two", arrivals=[20.0] * 120 + [0.0] * 60)
+    assert simulate(trace, Fixed(4), "four", WORLD).over_provision == pytest.approx(4 * 3 / (2 + 2 + 1))
+    assert simulate(trace, Fixed(1), "one", World(most=1)).over_provision == pytest.approx(1.0)
+    assert simulate(trace, Fixed(1), "one", WORLD).arrivals == (20.0, 20.0, 0.0)
+
+
+def test_the_page_shows_every_policy_on_every_trace(
+    reports: dict[tuple[str, str], Report], tmp_path: Path
+) -> None:
+    """A table and a picture for each trace, well formed, with nothing from elsewhere; a stranger's file name is text."""
+    file, mine = tmp_path / "page.html", tmp_path / "<b>mine.csv"
+    mine.write_text("0,5\n300,5\n")
+    arguments = ["simulate", "step", str(mine), "--seconds", "600", "--seeds", "1", "--plots", str(file)]
+    assert CliRunner().invoke(scaling, arguments).exit_code == 0
+    text = file.read_text()
+    assert text.count("<svg") == text.count("<table>") == 2
+    assert "&lt;b&gt;mine" in text and "<b>mine" not in text
+    assert "http" not in text and "src=" not in text
+    for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        drawn = ElementTree.fromstring(svg)
+        assert len(drawn.findall("path/title")) == 1 + 2 * (len(COMPARED) + 3)
+        numbers = [
+            float(n) for path in drawn.findall("path") for n in re.findall(r"[\d.]+", path.attrib["d"])
+        ]
+        assert all(0 <= number <= 860 for number in numbers)
+    assert page([], 60.0, cheapest).count("<svg") == 0
 
 
 def test_a_processor_policy_scales_waiting_work_in(reports: dict[tuple[str, str], Report]) -> None:

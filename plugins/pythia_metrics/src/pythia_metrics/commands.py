@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -83,6 +84,11 @@ def explain(url: str | None, number: int, everything: bool, as_json: bool) -> No
 @click.option("--seeds", default=3, show_default=True, help="How many versions of each shipped trace.")
 @click.option("--scale-down-window", default=300.0, show_default=True, help="The governor's, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.option(
+    "--plots",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write a page with a picture of each trace to this file too.",
+)
 def simulate(
     traces: tuple[str, ...],
     policies: tuple[str, ...],
@@ -90,13 +96,15 @@ def simulate(
     seeds: int,
     scale_down_window: float,
     as_json: bool,
+    plots: Path | None,
     **world: Any,
 ) -> None:
     """Try policies on loads, by the very code that decides: shipped traces, CSV files, or Prometheus range queries.
 
-    TRACE is one of step, ramp, sine, bursts, flash, batch, idle, flat, hot-partition, slow-downstream; without any, all.
+    TRACE is one of step, ramp, sine, bursts, flash, batch, idle, flat, hot-partition, poison, slow-downstream; without
+    any, all.
     """
-    from pythia_metrics.comparing import compare, table
+    from pythia_metrics.comparing import cheapest, compare, table
     from pythia_metrics.simulator import World
 
     rows = compare(
@@ -107,6 +115,10 @@ def simulate(
         seeds=seeds,
         options={"scale_down_window": scale_down_window},
     )
+    if plots is not None:
+        from pythia_metrics.plots import page
+
+        plots.write_text(page(rows, world["slo"], cheapest), encoding="utf-8")
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in rows]))
         return

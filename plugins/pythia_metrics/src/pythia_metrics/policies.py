@@ -40,7 +40,6 @@ HELPLESS = 0.10
 
 HELPLESS_SECONDS = 300.0
 
-
 def hold(snapshot: Snapshot, reason: str, **inputs: float) -> Recommendation:
     """Return that nothing changes, because what would be decided by is unknown."""
     return Recommendation(replicas=snapshot.desired, reason=reason, inputs=inputs, confidence="unknown")
@@ -78,6 +77,9 @@ def _known_part(
 class Drain:
     """As many as do what arrives, and what is left within a time: ``(arrivals / rho + (left + arrivals x start) / time) / rate``.
 
+    A partition is one process's, so of what is left in the fullest one no more counts than one process can do: its
+    reason is then ``hot_partition``, for which more processes are no help.
+
     Args:
         rho: the share of their rate that processes are planned for.
         drain_seconds: within which what is left is to be done.
@@ -92,12 +94,14 @@ class Drain:
         rates = [queue.arrival_rate for queue in snapshot.queues]
         if not snapshot.queues or (not complete and not left):
             return hold(snapshot, "hold_unknown")
-        if snapshot.true_rate is None or snapshot.true_rate < LEAST_RATE:
+        if snapshot.true_rate is None or snapshot.true_rate <= LEAST_RATE:
             return self._without_rate(snapshot, left, complete)
         if any(rate is None for rate in rates):
             return hold(snapshot, "hold_no_history", backlog=left)
         arrivals = sum(rate or 0.0 for rate in rates)
-        catching_up = (left + arrivals * snapshot.start_s) / self.drain_seconds if left else 0.0
+        fullest = max((queue.max_partition_lag or 0 for queue in snapshot.queues), default=0)
+        idle = max(0.0, min(fullest, left) - snapshot.true_rate * self.drain_seconds)
+        catching_up = (left - idle + arrivals * snapshot.start_s) / self.drain_seconds if left else 0.0
         need = arrivals / self.rho + catching_up
         inputs = {
             "arrival_rate": arrivals,
@@ -108,6 +112,8 @@ class Drain:
             "lag_threshold": snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * self.rho,
         }
         reason = "drain" if catching_up > arrivals / self.rho else "arrival"
+        if idle > left / 2:
+            reason, inputs["max_partition_lag"] = "hot_partition", fullest
         return _known_part(snapshot, max(1.0, need / snapshot.true_rate), reason, inputs, complete)
 
     def _without_rate(self, snapshot: Snapshot, left: int, complete: bool) -> Recommendation:
@@ -126,9 +132,13 @@ class Lag:
 
     Args:
         threshold: messages for each process, or None for ``rate x time between commits x 0.7``.
+        with_lag: True for no more than there are partitions with something left, as KEDA's ``limitToPartitionsWithLag``.
+        even: True for a number by which the partitions can be divided, as KEDA's ``ensureEvenDistributionOfPartitions``.
     """
 
     threshold: float | None = None
+    with_lag: bool = False
+    even: bool = False
 
     def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
         """Return how many."""
@@ -141,8 +151,19 @@ class Lag:
                 return hold(snapshot, "hold_no_rate", backlog=left)
             threshold = snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * RHO
         inputs = {"backlog": float(left), "threshold": threshold}
-        wanted = max(1.0, left / threshold) if threshold >= LEAST_RATE else float(snapshot.desired)
+        wanted = max(1.0, left / threshold) if threshold > LEAST_RATE else float(snapshot.desired)
+        if (cap := self._cap(snapshot)) is not None:
+            wanted = min(wanted, cap)
+        if self.even and (partitions := partition_cap(snapshot)) is not None:
+            wanted = next(
+                (n for n in range(1, partitions) if n >= wanted and partitions % n == 0), partitions
+            )
         return _known_part(snapshot, wanted, "lag", inputs, complete)
+
+    def _cap(self, snapshot: Snapshot) -> int | None:
+        counts = [queue.partitions_with_lag for queue in snapshot.queues if self.with_lag]
+        known = [count for count in counts if count is not None]
+        return max(1, sum(known)) if known and len(known) == len(counts) else None
 
 
 @attrs.define

@@ -32,6 +32,7 @@ WINDOW = 15
 LEAST = 20  # completions in a window, below which a rate says nothing
 SMOOTHING = 0.3
 SLOTS = 20
+FULL = 0.9
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +69,9 @@ class Report:
         at_max: share of the time at the most that is allowed.
         infeasible: even the most processes all the time would have missed some.
         replicas: how many there were to be, each minute.
+        arrivals: messages a second, the mean of each minute.
+        waits: seconds of age of the oldest message in the queue, each minute.
+        over_provision: worker-hours as a multiple of what one who knew each minute's arrivals before would have taken.
     """
 
     trace: str
@@ -82,6 +86,9 @@ class Report:
     at_max: float
     infeasible: bool
     replicas: tuple[int, ...]
+    arrivals: tuple[float, ...]
+    waits: tuple[float, ...]
+    over_provision: float
 
 
 @attrs.define
@@ -145,6 +152,9 @@ class _Run:
     changes: list[tuple[float, int]] = attrs.field(factory=list)
     at_max: int = 0
     history: list[int] = attrs.field(factory=list)
+    waits: list[float] = attrs.field(factory=list)
+    stuck: float = 0.0  # what lies behind a message that does not end
+    stuck_since: float | None = None
 
     def run(self) -> None:
         self.ready_at = [0.0] * self.target
@@ -155,11 +165,19 @@ class _Run:
             self.at_max += self.target >= self.world.most
             if second % 60 == 0:
                 self.history.append(self.target)
+                self.waits.append(self._oldest(second) or 0.0)
             if second % self.world.interval == 0 and second >= self.world.interval:
                 self._decide(second)
 
     def _arrive(self, second: int, coming: float) -> None:
         self.arrived.append(coming)
+        if self.trace.stuck and second >= len(self.trace.arrivals) // 4:
+            behind = coming * self.trace.stuck
+            if self.stuck_since is None and behind:
+                self.stuck_since = second
+            self.stuck += behind
+            self.left += behind
+            coming -= behind
         if coming > 0:
             self.queue.append([second, coming])
             self.left += coming
@@ -194,6 +212,12 @@ class _Run:
         self.done.append(capacity - room)
         self.busy.append((capacity - room) / capacity if capacity else float(bool(self.queue)))
 
+    def _oldest(self, second: int) -> float | None:
+        heads = [self.queue[0][0]] if self.queue else []
+        if self.stuck_since is not None:
+            heads.append(self.stuck_since)
+        return second - min(heads) if heads else None
+
     # -- what is decided ---------------------------------------------------------------------------------------
 
     def _decide(self, second: int) -> None:
@@ -219,7 +243,9 @@ class _Run:
         )
         if not ready or sum(self.done) < LEAST or busy * ready < 0.2:
             return
-        if self.left > 2 * SLOTS * ready and second - self.steady_since >= WINDOW + self.world.start:
+        elsewhere, most = self.left - self.stuck, 2 * SLOTS * ready
+        at_limit = elsewhere > most or (self.left > most and busy > FULL)
+        if at_limit and second - self.steady_since >= WINDOW + self.world.start:
             sample = rate / ready
             self.best = max(self.best or 0.0, sample)
         else:
@@ -248,10 +274,11 @@ class _Run:
             destination=self.trace.name,
             backlog=round(self.left),
             in_flight=None,
-            oldest_age_s=second - self.queue[0][0] if self.queue else None,
+            oldest_age_s=self._oldest(second),
             arrival_rate=sum(self.arrived) / len(self.arrived) if long_enough else None,
             ack_rate=rate if long_enough else None,
             partitions=self.trace.partitions,
+            max_partition_lag=round(self.stuck) if self.trace.stuck else None,
         )
         return Snapshot(
             now=float(second),
@@ -295,6 +322,27 @@ def simulate(trace: Trace, policy: ScalingPolicy, name: str, world: World) -> Re
         at_max=run.at_max / max(1, len(trace.arrivals)),
         infeasible=misses > 0 and (begin == world.most if fixed else _infeasible(trace, world)),
         replicas=tuple(run.history),
+        arrivals=tuple(_by_minute(trace)),
+        waits=tuple(run.waits),
+        over_provision=run.cost / _needed(trace, world),
+    )
+
+
+def _by_minute(trace: Trace) -> list[float]:
+    minutes = [trace.arrivals[at : at + 60] for at in range(0, len(trace.arrivals), 60)]
+    return [sum(minute) / len(minute) for minute in minutes]
+
+
+def _needed(trace: Trace, world: World) -> float:
+    """Return the worker-seconds of one who has, in each minute, the fewest that do what comes in it."""
+    needed = [math.ceil(rate / world.rate - 1e-9) for rate in _by_minute(trace)]
+    minutes = [min(60, len(trace.arrivals) - at) for at in range(0, len(trace.arrivals), 60)]
+    return (
+        sum(
+            max(world.least, min(world.most, number)) * seconds
+            for number, seconds in zip(needed, minutes, strict=True)
+        )
+        or 1.0
     )
 
 

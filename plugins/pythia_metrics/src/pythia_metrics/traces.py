@@ -27,6 +27,7 @@ class Trace:
         arrivals: messages in each second.
         partitions: how many processes can own something at most, or None.
         hot: the share of all messages that one partition gets, which one process must do alone.
+        stuck: the share of the messages that lie behind one that does not end, from a quarter of the time on: late whatever is done, so they are no misses.
         knee: the number of processes from which on what they share is the limit, or None.
     """
 
@@ -34,6 +35,7 @@ class Trace:
     arrivals: Sequence[float]
     partitions: int | None = None
     hot: float = 0.0
+    stuck: float = 0.0
     knee: int | None = None
 
 
@@ -102,6 +104,7 @@ TRACES: Final[Mapping[str, tuple[Shape, Mapping[str, float]]]] = {
     "idle": (_idle, {}),
     "flat": (_flat, {}),
     "hot-partition": (_sine, {"partitions": 12, "hot": 0.3}),
+    "poison": (_flat, {"partitions": 12, "stuck": 1 / 12}),
     "slow-downstream": (_step, {"knee": 3}),
 }
 """The traces that come along, with what is special about each."""
@@ -115,6 +118,7 @@ def make(name: str, *, seed: int, seconds: int, unit: float) -> Trace:
         arrivals=shape(random.Random(f"{name} {seed}"), seconds, unit),
         partitions=int(more["partitions"]) if "partitions" in more else None,
         hot=more.get("hot", 0.0),
+        stuck=more.get("stuck", 0.0),
         knee=int(more["knee"]) if "knee" in more else None,
     )
 

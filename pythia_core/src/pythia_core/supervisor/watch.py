@@ -30,6 +30,7 @@ STALE = 15.0  # seconds after which an answer of a broker is no longer known
 LEAST_DONE, LEAST_BUSY = 20, 0.2  # below them a rate says nothing of what a process can do
 SMOOTHING = 0.3
 BACKLOGGED = 2.0  # messages waiting for each slot, from which on processes are taken for saturated
+FULL = 0.9  # the used share from which on processes are at their limit, whatever part of a backlog is theirs
 LOST = ("released", "dead_lettered")
 
 
@@ -249,8 +250,13 @@ class Watch:
             return
         slots = sum(worker.slots for worker in ready)
         backlog = sum(queue.backlog or 0 for queue in queues)
+        # One partition is one process's: behind a message that does not end there lies more and more, and the others idle.
+        elsewhere = backlog - max((queue.max_partition_lag or 0 for queue in queues), default=0)
+        at_limit = elsewhere > BACKLOGGED * slots or (
+            backlog > BACKLOGGED * slots and busy > FULL * len(ready)
+        )
         settled_in = min(worker.age_s for worker in ready) >= WINDOW  # else it was not there all the time
-        if backlog > BACKLOGGED * slots and settled_in:
+        if at_limit and settled_in:
             sample = rate / len(ready)
             self._best = max(self._best or 0.0, sample)
         else:
