@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 
 from pythia_core import ConfigError, Recommendation, ScalingPolicy, Snapshot
+from pythia_metrics.composing import Advice, Cap, Least, Most, Veto
 from pythia_metrics.named import KINDS, raw
-from pythia_metrics.policies import Advice, Busy, Cap, Cpu, Drain, Lag, Latency, Least, Memory, Most, Veto
+from pythia_metrics.policies import Busy, Cpu, Drain, Lag, Latency, Memory
 from tests.metrics.snapshots import queue, snapshot, snapshots, worker
 
 POLICIES: list[ScalingPolicy] = [

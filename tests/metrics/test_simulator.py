@@ -14,8 +14,9 @@ from pythia_metrics.commands import scaling
 from pythia_metrics.comparing import COMPARED, DEARER, cheapest, compare, table
 from pythia_metrics.named import KINDS
 from pythia_metrics.plots import page
-from pythia_metrics.simulator import Fixed, Hpa, Report, World, simulate
+from pythia_metrics.simulator import Report, World, simulate
 from pythia_metrics.traces import TRACES, Trace, load, make
+from pythia_metrics.twins import Fixed, Hpa
 
 WORLD = World()
 

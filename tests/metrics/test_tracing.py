@@ -88,6 +88,10 @@ async def nothing(worker: Any, message: Any) -> None:
     """Do nothing."""
 
 
+async def silent(message: Any) -> None:
+    """Do nothing, as a bare handler."""
+
+
 async def bill(worker: Any, message: Any) -> dict[str, Any]:
     """Return a bill."""
     return {"bill": message.body["id"]}
@@ -374,7 +378,7 @@ async def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "pythia_metrics.spans", raising=False)
     with pytest.raises(ConfigError, match=r"pip install './plugins/pythia_metrics\[otlp\]'"):
-        Tracing().wrap(nothing)
+        Tracing().wrap(silent)
 
 
 @pytest.mark.parametrize("sample", [-0.1, 1.1, float("nan")])
@@ -397,7 +401,7 @@ async def test_an_end_waits_for_the_last_spans_but_not_for_ever(monkeypatch: pyt
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", Slow())
     monkeypatch.setattr(tracing, "FLUSH_SECONDS", 0.1)
     layer = Tracing()
-    layer.wrap(nothing)
+    layer.wrap(silent)
     try:
         with anyio.fail_after(10):
             await layer.aclose()

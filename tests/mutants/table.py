@@ -88,7 +88,11 @@ def metrics(module: str, old: str, new: str, test: str) -> Mutant:
 def supervisor(module: str, old: str, new: str, test: str) -> Mutant:
     """Return a mutant of what the supervisor scales by."""
     return Mutant(
-        "metrics and scaling", f"pythia_core/supervisor/{module}.py", old, new, f"tests/supervisor/{test}"
+        "metrics and scaling",
+        f"pythia_core/supervisor/{module}.py",
+        old,
+        new,
+        test if test.startswith("tests/") else f"tests/supervisor/{test}",
     )
 
 
@@ -1704,6 +1708,12 @@ MUTANTS: Final = (
     ),
     # -- metrics and scaling -------------------------------------------------------------------------------------
     metrics(
+        "policies",
+        "        idle = max(0.0, min(fullest, left) - snapshot.true_rate * self.drain_seconds)\n",
+        "        idle = 0.0\n",
+        "test_steady.py::test_a_partition_that_is_stuck_is_no_reason_for_more_processes",
+    ),
+    metrics(
         "spans",
         "            _enter(parent)\n",
         "",
@@ -1841,6 +1851,12 @@ MUTANTS: Final = (
         '        if now < state.get("helpless_until", float("-inf")):\n',
         "        if False:\n",
         "test_governor.py::test_g7_what_does_not_help_is_not_repeated",
+    ),
+    supervisor(
+        "watch",
+        "        if at_limit and settled_in:\n",
+        "        if backlog > BACKLOGGED * slots and settled_in:\n",
+        "tests/metrics/test_steady.py::test_a_partition_that_is_stuck_is_no_reason_for_more_processes",
     ),
     supervisor(
         "watch",

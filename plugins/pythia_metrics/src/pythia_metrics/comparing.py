@@ -11,8 +11,9 @@ import attrs
 from pythia_core import ConfigError, ScalingPolicy
 from pythia_metrics.named import KINDS
 from pythia_metrics.policies import RHO
-from pythia_metrics.simulator import Fixed, Hpa, Report, World, simulate
+from pythia_metrics.simulator import Report, World, simulate
 from pythia_metrics.traces import TRACES, Trace, load, make
+from pythia_metrics.twins import Fixed, Hpa
 
 __all__ = ["COMPARED", "cheapest", "compare", "contenders", "table"]
 

@@ -12,20 +12,9 @@ from typing import Any, Final
 import attrs
 
 from pythia_core import ConfigError, ScalingPolicy
+from pythia_metrics.composing import Advice, Cap, Least, Most, Veto
 from pythia_metrics.governor import Governor
-from pythia_metrics.policies import (
-    Advice,
-    Busy,
-    Cap,
-    Cpu,
-    Drain,
-    Lag,
-    Latency,
-    Least,
-    Memory,
-    Most,
-    Veto,
-)
+from pythia_metrics.policies import Busy, Cpu, Drain, Lag, Latency, Memory
 from pythia_metrics.schedule import Schedule, Window
 
 __all__ = ["KINDS", "governed", "raw"]

@@ -114,7 +114,7 @@ def _figure(block: Sequence[Report], slo: float) -> str:
     height = len(panels) * (HEIGHT + GAP) + TOP
     drawn = [_panel(panel, TOP + number * (HEIGHT + GAP)) for number, panel in enumerate(panels)]
     return (
-        f"<svg viewBox='0 0 {WIDTH} {height}' role='img' font-size=11 font-family='system-ui,sans-serif'>"
+        f"<svg viewBox='0 0 {WIDTH} {height}' role='img' font-size='11' font-family='system-ui,sans-serif'>"
         + "".join(drawn)
         + "</svg>"
     )

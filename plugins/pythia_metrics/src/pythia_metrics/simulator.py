@@ -11,13 +11,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import attrs
 
 from pythia_core import (
     QueueObservation,
-    Recommendation,
     Scaler,
     ScalingPolicy,
     Snapshot,
@@ -25,8 +23,9 @@ from pythia_core import (
 )
 from pythia_metrics.scaled import REVERSAL_SECONDS
 from pythia_metrics.traces import Trace
+from pythia_metrics.twins import Fixed
 
-__all__ = ["Fixed", "Hpa", "Report", "World", "simulate"]
+__all__ = ["Report", "World", "simulate"]
 
 WINDOW = 15
 LEAST = 20  # completions in a window, below which a rate says nothing
@@ -89,44 +88,6 @@ class Report:
     arrivals: tuple[float, ...]
     waits: tuple[float, ...]
     over_provision: float
-
-
-@attrs.define
-class Fixed:
-    """Always the same number: what a policy is compared with."""
-
-    number: int
-
-    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
-        """Return it."""
-        return Recommendation(replicas=self.number, reason="fixed")
-
-
-@attrs.define
-class Hpa:
-    """A twin of Kubernetes' autoscaler with KEDA's lag: ``ceil(lag / threshold)``, 10 % tolerance, and its own damping.
-
-    Args:
-        threshold: KEDA's ``lagThreshold``.
-        window: seconds for which the highest wish counts before it scales in.
-    """
-
-    threshold: float
-    window: float = 300.0
-
-    def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
-        """Return how many."""
-        lag, current, now = (
-            sum(queue.backlog or 0 for queue in snapshot.queues),
-            snapshot.desired,
-            snapshot.now,
-        )
-        ratio = lag / self.threshold / current
-        wanted = current if abs(ratio - 1) <= 0.1 else math.ceil(lag / self.threshold)
-        recent = [(at, n) for at, n in state.get("wanted", []) if now - at < self.window]
-        state["wanted"] = [*recent, (now, wanted)]
-        number = wanted if wanted > current else max(n for _, n in state["wanted"])
-        return Recommendation(replicas=max(1, min(number, max(current + 4, 2 * current))), reason="hpa")
 
 
 @attrs.define(eq=False)
