@@ -58,7 +58,7 @@ def test_the_command_prints_the_rules() -> None:
 def test_every_alert_has_a_test() -> None:
     """An alert that nobody has seen fire is a hope."""
     alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text()))
-    assert len(alerts) == 11
+    assert len(alerts) == 12
     assert set(re.findall(r"alertname: (\w+)", TESTS.read_text())) == alerts
 
 
@@ -80,10 +80,11 @@ def everything() -> set[str]:
         "paused": ["x"],
         "durations": [0] * 15,
         "duration_sum": 0.0,
+        "operations": {"settle": [[0] * 15, 0.0]},
         "stuck": [],
     }
     merger = Merger()
-    merger.take(1, 0, of_process({"workers": [worker_report], "cpu": [0.0, 0.0]}))
+    merger.take(1, 0, of_process({"workers": [worker_report], "cpu": [0.0, 0.0], "gc": [[1, 2, 0]]}))
     shown = snapshot(
         queues=(queue(backlog=1, in_flight=1, partitions=1, partitions_with_lag=1, max_partition_lag=1),)
     )

@@ -96,6 +96,7 @@ from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 if TYPE_CHECKING:
     from pythia_core.config import UNSET, WorkerConfig
     from pythia_core.plugins import hookimpl
+    from pythia_core.reporting import process_figures
     from pythia_core.supervisor.scaling import Scaler
     from pythia_core.worker import Worker
 
@@ -188,6 +189,7 @@ __all__ = [
     "mask_url",
     "outgoing",
     "prepare_outputs",
+    "process_figures",
     "structure",
 ]
 
@@ -197,6 +199,7 @@ _LATE = {
     "Worker": "pythia_core.worker",
     "WorkerConfig": "pythia_core.config",
     "hookimpl": "pythia_core.plugins",  # pluggy takes 20 ms, which only plugins need to wait for
+    "process_figures": "pythia_core.reporting",
 }
 
 

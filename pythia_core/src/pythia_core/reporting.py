@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import psutil
 from pythia_core.contracts import Telemetry
 from pythia_core.runtime import Runtime
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "process_figures"]
 
 log = logging.getLogger("pythia.worker")
 
@@ -29,9 +30,6 @@ class Reporter:
         """Return the state of the process as JSON takes it; memory in bytes, processor time in seconds."""
         reports = [runtime.report() for runtime in self.runtimes]
         waiting = {report["waiting_for"] for report in reports}
-        with self.process.oneshot():
-            times, rss = self.process.cpu_times(), self.process.memory_info().rss
-            threads = self.process.num_threads()
         return {
             "ready": all(report["ready"] for report in reports),
             # A broker that is down explains everything else.
@@ -39,9 +37,7 @@ class Reporter:
             "reasons": list(_reasons(reports)),
             "busy": max(report["busy"] for report in reports),
             "counters": _sum(report["counters"] for report in reports),
-            "rss": rss,
-            "cpu": [times.user, times.system],
-            "threads": threads,
+            **process_figures(self.process),
             "workers": reports,
             "telemetry": self._telemetry(),
         }
@@ -68,6 +64,19 @@ class Reporter:
             self._broken.add(kind)
             log.exception("telemetry %s raised and reports no more", kind.__name__)
             return {}
+
+
+def process_figures(process: psutil.Process | None = None) -> dict[str, Any]:
+    """Return what a process uses: memory in bytes, processor time in seconds (user, system), threads, collections.
+
+    Args:
+        process: this one.
+    """
+    process = process or psutil.Process()
+    with process.oneshot():
+        times, rss, threads = process.cpu_times(), process.memory_info().rss, process.num_threads()
+    collections = [[each["collections"], each["collected"], each["uncollectable"]] for each in gc.get_stats()]
+    return {"rss": rss, "cpu": [times.user, times.system], "threads": threads, "gc": collections}
 
 
 def _reasons(reports: Sequence[dict[str, Any]]) -> Iterable[str]:

@@ -47,6 +47,7 @@ NO_FIGURES: Mapping[str, Any] = {
     "counters": {},
     "durations": [],
     "duration_sum": 0.0,
+    "operations": {},
     "parked": 0,
     "held": 0.0,
     "paused": [],

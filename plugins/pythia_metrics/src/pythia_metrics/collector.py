@@ -73,12 +73,19 @@ class MetricsCollector(Telemetry):
             except ModuleNotFoundError as error:
                 log.error("OTLP is asked for and %s is not installed: %s", error.name, INSTALL)
                 return
-            self._pushing = Pushing.start(self._ask())
+            self._pushing = Pushing.start(self._asked())
 
     def stopped(self, reason: str) -> None:
         if self._pushing is not None and self._ask is not None:
-            self._pushing.stop(self._ask())
+            self._pushing.stop(self._asked())
             self._pushing = None
+
+    def _asked(self) -> Mapping[str, Any]:
+        """Return the worker's report with what is its process's, such as processor time."""
+        from pythia_core import process_figures
+
+        assert self._ask is not None
+        return {**process_figures(), **self._ask()}
 
     def report(self) -> Mapping[str, Any]:
         from prometheus_client import REGISTRY
@@ -86,6 +93,6 @@ class MetricsCollector(Telemetry):
         from pythia_metrics.registry import read
 
         if self._pushing is not None and self._ask is not None:
-            self._pushing.latest = self._ask()
+            self._pushing.latest = self._asked()
         registry = REGISTRY if self._registry is None else self._registry
         return {"families": [family.dump() for family in read(registry) if family.samples]}

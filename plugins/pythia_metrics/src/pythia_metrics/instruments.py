@@ -6,16 +6,17 @@ Prometheus's spelling; the rest begins with ``pythia_``. Nothing here runs for a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
 from pythia_core import DURATION_BOUNDS, QueueObservation, Snapshot
 from pythia_metrics.families import Family, Kind
 
-__all__ = ["ALIASES", "aliases", "of_fleet", "of_process", "time_to_drain"]
+__all__ = ["ALIASES", "aliases", "of_fleet", "of_process", "of_queues", "time_to_drain"]
 
 DURATION = "messaging_process_duration_seconds"
+OPERATION_DURATION = "messaging_client_operation_duration_seconds"
 OUTCOMES: Final = ("done", "skipped", "dead_lettered", "released")
 
 COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -58,10 +59,23 @@ def of_process(report: Mapping[str, Any]) -> Iterable[Family]:
     cpu.add(system, {"cpu_mode": "system"})
     family("process_memory_usage_bytes", "gauge", "Resident memory.").add(report.get("rss", 0))
     family("process_thread_count", "gauge", "Threads.").add(report.get("threads", 0))
+    _collections(family, report.get("gc", ()))
     family("pythia_process_busy_ratio", "gauge", "The used share of the slots, 0 to 1.").add(
         report.get("busy", 0.0)
     )
     return made.values()
+
+
+def _collections(family: Any, generations: Iterable[Sequence[int]]) -> None:
+    """Add what the garbage collector did, by generation, under the semantic conventions' names."""
+    texts = {
+        "cpython_gc_collections_total": "Times that a generation was collected.",
+        "cpython_gc_collected_objects_total": "Objects that were collected.",
+        "cpython_gc_uncollectable_objects_total": "Objects that were found and could not be collected.",
+    }
+    for number, counts in enumerate(generations):
+        for (name, text), count in zip(texts.items(), counts, strict=True):
+            family(name, "counter", text).add(count, {"cpython_gc_generation": str(number)})
 
 
 def labels_of(worker: Mapping[str, Any]) -> dict[str, str]:
@@ -93,6 +107,12 @@ def _count(family: Any, worker: Mapping[str, Any], labels: Mapping[str, str]) ->
         _bucket(
             histogram, durations, worker["duration_sum"], {**labels, "messaging_operation_name": "process"}
         )
+        text = "Seconds that handlers ran; its rate over pythia_worker_slots is the used share."
+        family("pythia_worker_busy_seconds_total", "counter", text).add(worker["duration_sum"], labels)
+    text = "Calls of brokers that succeeded, each for many messages; a receive waits for them."
+    for operation, (buckets, total) in (worker.get("operations") or {}).items():
+        named = {"messaging_operation_name": operation, "messaging_operation_type": operation}
+        _bucket(family(OPERATION_DURATION, "histogram", text), buckets, total, {**labels, **named})
 
 
 def outcomes(counters: Mapping[str, int]) -> dict[str, int]:
@@ -129,8 +149,9 @@ def _measure(family: Any, worker: Mapping[str, Any], labels: Mapping[str, str]) 
     for name, (text, value) in gauges.items():
         family(name, "gauge", text).add(value, labels)
     text = "1 for each reason for which intake is stopped."
-    for reason in worker.get("paused", ()):
-        family("pythia_intake_stopped", "gauge", text).add(1, {**labels, "reason": reason[:60]})
+    for reason in {reason.partition(":")[0][:60] for reason in worker.get("paused", ())}:
+        # what follows a colon has figures in it, of which each would be a series
+        family("pythia_intake_stopped", "gauge", text).add(1, {**labels, "reason": reason})
 
 
 # -- of all together ---------------------------------------------------------------------------------------------
@@ -139,7 +160,7 @@ def _measure(family: Any, worker: Mapping[str, Any], labels: Mapping[str, str]) 
 def of_fleet(fleet: Mapping[str, Any]) -> list[Family]:
     """Return the families that only all processes together have: queues and scaling. What is unknown is not there."""
     snapshot: Snapshot = fleet["snapshot"]
-    made = [_replicas(fleet), *_queues(snapshot), *_scaling(fleet, snapshot)]
+    made = [_replicas(fleet), *_processors(snapshot), *_queues(snapshot), *_scaling(fleet, snapshot)]
     restarts = Family("pythia_process_restarts_total", "counter", "Processes that had to be replaced.")
     restarts.add(fleet["restarts"])
     return [*made, restarts]
@@ -152,34 +173,53 @@ def _replicas(fleet: Mapping[str, Any]) -> Family:
     return replicas
 
 
-def _queues(snapshot: Snapshot) -> list[Family]:
-    messages = Family("pythia_queue_messages", "gauge", "Messages left, by whether they have been delivered.")
-    gauges = {
-        "oldest_age_s": ("pythia_queue_oldest_message_age_seconds", "Age of the oldest unsettled message."),
-        "arrival_rate": ("pythia_queue_arrivals_per_second", "Messages that come, a second."),
-        "ack_rate": ("pythia_queue_settled_per_second", "Messages settled by these processes, a second."),
-        "partitions": ("pythia_queue_partitions", "Partitions of the source."),
-        "partitions_with_lag": ("pythia_queue_partitions_with_lag", "Partitions with something left."),
-        "max_partition_lag": ("pythia_queue_max_partition_lag", "Messages left in the fullest partition."),
-    }
-    made = {attribute: Family(name, "gauge", text) for attribute, (name, text) in gauges.items()}
-    lag = Family("pythia_consumer_lag_messages", "gauge", "Messages left for the group.")
-    drain = Family(
-        "pythia_time_to_drain_seconds", "gauge", "Time that what is left takes at what was measured."
+def _processors(snapshot: Snapshot) -> list[Family]:
+    """Return what of a processor each process uses: the counter of processor time is of all of them together."""
+    used = Family(
+        "process_cpu_utilization_ratio", "gauge", "Processors that a process uses; 1 is all of one."
     )
-    for queue in snapshot.queues:
+    for worker in snapshot.workers:
+        used.add(worker.cpu, {"process": worker.id})
+    return [used]
+
+
+QUEUE: Final[Mapping[str, tuple[str, str]]] = {
+    "oldest_age_s": ("pythia_queue_oldest_message_age_seconds", "Age of the oldest unsettled message."),
+    "arrival_rate": ("pythia_queue_arrivals_per_second", "Messages that come, a second."),
+    "ack_rate": ("pythia_queue_settled_per_second", "Messages settled by these processes, a second."),
+    "partitions": ("pythia_queue_partitions", "Partitions of the source."),
+    "partitions_with_lag": ("pythia_queue_partitions_with_lag", "Partitions with something left."),
+    "max_partition_lag": ("pythia_queue_max_partition_lag", "Messages left in the fullest partition."),
+}
+"""Gauges of a queue by what an observation calls them."""
+
+
+def of_queues(queues: Iterable[QueueObservation]) -> list[Family]:
+    """Return what is left of queues; what is unknown is not there."""
+    messages = Family("pythia_queue_messages", "gauge", "Messages left, by whether they have been delivered.")
+    lag = Family("pythia_consumer_lag_messages", "gauge", "Messages left for the group.")
+    made = {attribute: Family(name, "gauge", text) for attribute, (name, text) in QUEUE.items()}
+    for queue in queues:
         labels = _labels(queue)
         if queue.backlog is not None:
             messages.add(queue.backlog, {**labels, "state": "ready"})
             lag.add(queue.backlog + (queue.in_flight or 0), labels)
-        if (seconds := time_to_drain(queue, snapshot)) is not None:
-            drain.add(seconds, labels)
         if queue.in_flight is not None:
             messages.add(queue.in_flight, {**labels, "state": "in_flight"})
         for attribute, family in made.items():
             if (value := getattr(queue, attribute)) is not None:
                 family.add(value, labels)
-    return [messages, lag, drain, *made.values()]
+    return [messages, lag, *made.values()]
+
+
+def _queues(snapshot: Snapshot) -> list[Family]:
+    drain = Family(
+        "pythia_time_to_drain_seconds", "gauge", "Time that what is left takes at what was measured."
+    )
+    for queue in snapshot.queues:
+        if (seconds := time_to_drain(queue, snapshot)) is not None:
+            drain.add(seconds, _labels(queue))
+    return [*of_queues(snapshot.queues), drain]
 
 
 def time_to_drain(queue: QueueObservation, snapshot: Snapshot) -> float | None:
@@ -201,6 +241,10 @@ def _scaling(fleet: Mapping[str, Any], snapshot: Snapshot) -> list[Family]:
     desired = Family("pythia_scaling_desired_replicas", "gauge", "Processes that there should be.")
     desired.add(fleet["target"])
     made = [desired]
+    if snapshot.rebalance_s is not None:
+        rebalance = Family("pythia_rebalance_seconds", "gauge", "Time that a rebalance takes, as measured.")
+        rebalance.add(snapshot.rebalance_s)
+        made.append(rebalance)
     if snapshot.true_rate is not None:
         rate = Family(
             "pythia_worker_true_rate", "gauge", "Messages a second that one process can do, as measured."

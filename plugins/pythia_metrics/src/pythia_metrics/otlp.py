@@ -14,8 +14,9 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -24,23 +25,19 @@ from opentelemetry.sdk.metrics import export
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from pythia_core import DURATION_BOUNDS
-from pythia_metrics.instruments import labels_of, outcomes
+from pythia_core import DURATION_BOUNDS, QueueObservation
+from pythia_metrics.conventions import ATTRIBUTES, INSTRUMENTS
+from pythia_metrics.families import Family, Labels
+from pythia_metrics.instruments import of_process, of_queues
 
 __all__ = ["Pushing", "metrics_data", "resource"]
 
 EVERY_SECONDS = 10.0
 TIMEOUT_SECONDS = 5.0
+STALE_SECONDS = 15.0  # after which an answer of a broker is no longer known, as for scaling
+CUMULATIVE = export.AggregationTemporality.CUMULATIVE
 
 log = logging.getLogger("pythia.monitoring")
-
-COUNTERS = {
-    "received": ("messaging.client.consumed.messages", "Messages that were delivered to a worker."),
-    "outputs": ("messaging.client.sent.messages", "Outputs that a sink confirmed."),
-    "retried": ("pythia.retries", "Messages parked for another attempt."),
-    "failures": ("pythia.failures", "Handler calls that failed, each attempt counted."),
-    "settled": ("pythia.settled.messages", "Messages that the broker was told of and confirmed."),
-}
 
 
 @attrs.define(eq=False)
@@ -86,27 +83,34 @@ class Pushing:
 
 
 def metrics_data(report: Mapping[str, Any], began: int, now: int) -> export.MetricsData:
-    """Return a worker's report as the SDK would have collected it; times in nanoseconds."""
-    labels = labels_of(report)
-    shared = {
-        "messaging.system": labels["messaging_system"],
-        "messaging.destination.name": labels["messaging_destination_name"],
-        "messaging.consumer.group.name": labels["messaging_consumer_group_name"],
-    }
-    counters = report.get("counters") or {}
-    metrics = [
-        _sum(name, text, [(shared, counters.get(counter, 0))], began, now)
-        for counter, (name, text) in COUNTERS.items()
-    ]
-    by_outcome = [({**shared, "outcome": outcome}, count) for outcome, count in outcomes(counters).items()]
-    metrics.append(_sum("pythia.messages", "Finished messages by outcome.", by_outcome, began, now))
-    in_flight = export.NumberDataPoint(shared, began, now, counters.get("in_flight", 0))
-    metrics.append(
-        export.Metric("pythia.messages.in_flight", "Not finished.", "{message}", export.Gauge([in_flight]))
-    )
-    metrics.append(_histogram(report, shared, began, now))
+    """Return a worker's report as the SDK would have collected it; times in nanoseconds.
+
+    They are the families that Prometheus is shown of the process, under the names and units of ``conventions``.
+    """
+    families = [*of_process({"workers": [report], **report}), *of_queues(_queue(report))]
+    metrics = [_metric(family, began, now) for family in families if family.samples]
     scope = export.ScopeMetrics(InstrumentationScope("pythia"), metrics, "")
     return export.MetricsData([export.ResourceMetrics(resource(report["name"]), [scope], "")])
+
+
+def _queue(report: Mapping[str, Any]) -> list[QueueObservation]:
+    """Return what the one process that asks its source for it knows of what is left, unless that is long ago."""
+    said = report.get("queue")
+    if said is None or said["age"] > STALE_SECONDS:
+        return []
+    return [
+        QueueObservation(
+            system=report["system"],
+            destination=report["destination"],
+            group=report["group"],
+            backlog=said["waiting"],
+            in_flight=said["in_flight"],
+            oldest_age_s=said["oldest"],
+            partitions=said["partitions"],
+            partitions_with_lag=said["partitions_with_lag"],
+            max_partition_lag=said["max_partition_lag"],
+        )
+    ]
 
 
 @cache
@@ -123,29 +127,42 @@ def resource(service: str) -> Resource:
     return made.merge(told) if named else told.merge(made)
 
 
-def _sum(
-    name: str, text: str, points: Sequence[tuple[Mapping[str, str], int]], began: int, now: int
-) -> export.Metric:
-    made = [export.NumberDataPoint(dict(labels), began, now, value) for labels, value in points]
-    data = export.Sum(made, export.AggregationTemporality.CUMULATIVE, is_monotonic=True)
-    return export.Metric(name, text, "{message}", data)
+def _metric(family: Family, began: int, now: int) -> export.Metric:
+    name, unit = INSTRUMENTS[family.name]
+    number = int if unit.startswith("{") or unit == "By" else float  # what is counted is whole
+    data: Any
+    if family.kind == "histogram":
+        data = export.Histogram(list(_histograms(family, began, now)), CUMULATIVE)
+    else:
+        points = [
+            export.NumberDataPoint(_attributes(labels), began, now, number(value))
+            for (_, labels), value in family.samples.items()
+        ]
+        if family.kind == "counter":
+            data = export.Sum(points, CUMULATIVE, is_monotonic=True)
+        else:
+            data = export.Gauge(points)
+    return export.Metric(name, family.help, unit, data)
 
 
-def _histogram(report: Mapping[str, Any], labels: Mapping[str, str], began: int, now: int) -> export.Metric:
+def _attributes(labels: Labels) -> dict[str, str]:
+    """Return labels under OpenTelemetry's names; the worker's is the service's."""
+    return {ATTRIBUTES.get(name, name): value for name, value in labels if name not in ("worker", "le")}
+
+
+def _histograms(family: Family, began: int, now: int) -> Iterator[export.HistogramDataPoint]:
+    """Yield a point for each set of labels. Prometheus adds its buckets up, from the least bound on; OTLP does not."""
     unknown: Any = (
         None  # the least and the greatest: the engine does not keep them, and OTLP may leave them out
     )
-    buckets = list(report.get("durations") or [0] * (len(DURATION_BOUNDS) + 1))
-    point = export.HistogramDataPoint(
-        {**labels, "messaging.operation.name": "process"},
-        began,
-        now,
-        sum(buckets),
-        report.get("duration_sum", 0.0),
-        buckets,
-        DURATION_BOUNDS,
-        unknown,
-        unknown,
-    )
-    data = export.Histogram([point], export.AggregationTemporality.CUMULATIVE)
-    return export.Metric("messaging.process.duration", "One call of a handler.", "s", data)
+    added: dict[Labels, list[float]] = {}
+    for (name, labels), value in family.samples.items():
+        if name.endswith("_bucket"):
+            key = tuple(pair for pair in labels if pair[0] != "le")
+            added.setdefault(key, []).append(value)
+    for labels, sums in added.items():
+        buckets = [int(after - before) for before, after in pairwise((0.0, *sums))]
+        total = family.samples[family.name + "_sum", labels]
+        yield export.HistogramDataPoint(
+            _attributes(labels), began, now, sum(buckets), total, buckets, DURATION_BOUNDS, unknown, unknown
+        )

@@ -148,6 +148,7 @@ class Committer:
         self._passed.set()
 
     async def _call(self, made: Sequence[tuple[Ledger, Settlement]]) -> bool:
+        began = self._clock()
         try:
             refusals = await self._settle([settlement for _, settlement in made])  # type: ignore[misc]
         except Exception as error:
@@ -156,6 +157,7 @@ class Committer:
             log.warning("settling failed, again in %.1f s: %s: %s", delay, type(error).__name__, error)
             self._due = self._clock() + delay
             return False
+        self._stats.operations["settle"].count(self._clock() - began)
         self._stats.settlements += 1
         for ledger, settlement in made:
             if not ledger.closed:

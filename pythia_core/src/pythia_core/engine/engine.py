@@ -185,7 +185,12 @@ class Engine:
         order = effective_order(settings, self.source)
         self.scheduler = Scheduler(order, stats, wake=self._wake, progress=self._progress)
         self.parking = Parking(self.clock, self._due)
-        self.publisher = Publisher(group, batch=settings.batch_size, confirmed=self._confirmed)
+        self.publisher = Publisher(
+            group,
+            batch=settings.batch_size,
+            confirmed=self._confirmed,
+            wrote=stats.operations["send"].count,
+        )
         self.brake = Brake(
             group,
             settings.brake,
@@ -376,6 +381,7 @@ class Engine:
             "counters": {**stats.counters(), "in_flight": stats.in_flight},
             "durations": list(stats.durations),
             "duration_sum": stats.duration_sum,
+            "operations": {name: [done.buckets[:], done.total] for name, done in stats.operations.items()},
             "parked": len(self.parking) if hasattr(self, "parking") else 0,
             "held": self.sweep.held() if hasattr(self, "sweep") else 0.0,
             "paused": list(pauses),

@@ -69,12 +69,21 @@ class Publisher:
         group: where the tasks run.
         batch: most outputs of one write.
         confirmed: called with the number of outputs each time some are confirmed.
+        wrote: called with the seconds that a write took that did not fail as a whole.
     """
 
-    def __init__(self, group: TaskGroup, *, batch: int, confirmed: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        group: TaskGroup,
+        *,
+        batch: int,
+        confirmed: Callable[[int], None],
+        wrote: Callable[[float], None],
+    ) -> None:
         self._group = group
         self._batch = batch
         self._confirmed = confirmed
+        self._wrote = wrote
         self._lanes: dict[int, SinkWriter] = {}
         self.jobs: set[Job] = set()
 
@@ -97,7 +106,7 @@ class Publisher:
         assert sink is not None
         writer = self._lanes.get(id(sink))
         if writer is None:
-            writer = self._lanes[id(sink)] = SinkWriter(sink, self._batch, self._settle)
+            writer = self._lanes[id(sink)] = SinkWriter(sink, self._batch, self._settle, self._wrote)
             self._group.start_soon(writer.run, name=f"pythia publisher {sink.name}")
         return writer
 
@@ -132,10 +141,17 @@ class Publisher:
 class SinkWriter:
     """The way to one sink: a queue, the keys that are held behind a failed output, and one write at a time."""
 
-    def __init__(self, sink: Sink, batch: int, settle: Callable[[Pending, WriteError | None], None]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        batch: int,
+        settle: Callable[[Pending, WriteError | None], None],
+        wrote: Callable[[float], None],
+    ) -> None:
         self._sink = sink
         self._batch = batch
         self._settle = settle
+        self._wrote = wrote
         self._queue: deque[Pending] = deque()
         self._held: dict[Any, list[Pending]] = {}  # by key, and by identity for outputs without one
         self._more = anyio.Event()
@@ -181,9 +197,12 @@ class SinkWriter:
                 self._hold(pending, error, retries)
 
     async def _attempt(self, outputs: Sequence[Output]) -> WriteResult:
+        began = anyio.current_time()
         try:
             with anyio.fail_after(WRITE_DEADLINE):
-                return await self._sink.write(outputs)
+                result = await self._sink.write(outputs)
+            self._wrote(anyio.current_time() - began)
+            return result
         except WriteError as error:
             return WriteResult((), dict.fromkeys(range(len(outputs)), error))
         except (NotOpenError, ConfigError) as error:  # only its user can mend that

@@ -208,8 +208,11 @@ class Session:
     async def _fetch(self, limit: int) -> Sequence[Chunk]:
         assert self._subscription is not None
         wait = WAIT_LEFT_OUT if self.intake.left_out or self.intake.delay is not None else WAIT
+        began = self._engine.clock()
         chunks = await self._subscription.fetch(self.intake.room, limit, self.intake.bytes(), wait)
-        if not chunks:
+        if chunks:
+            self._engine.stats.operations["receive"].count(self._engine.clock() - began)
+        else:
             self._engine.line.nothing_came(self.ledgers.values())
         return chunks
 

@@ -15,6 +15,28 @@ DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2
 QUICKEST = DURATION_BOUNDS[0]
 
 
+OPERATIONS = ("receive", "settle", "send")
+"""What a worker does with its brokers, by the words of the semantic conventions for messaging.client.operation.duration."""
+
+
+@attrs.define(eq=False)
+class Durations:
+    """How long something took that is done for many messages at once.
+
+    Args:
+        buckets: how often, by :data:`DURATION_BOUNDS` (one more for the rest).
+        total: seconds in all.
+    """
+
+    buckets: list[int] = attrs.field(factory=lambda: [0] * (len(DURATION_BOUNDS) + 1))
+    total: float = 0.0
+
+    def count(self, seconds: float) -> None:
+        """Count one."""
+        self.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
+        self.total += seconds
+
+
 @attrs.define(eq=False)
 class Stats:
     """Counters of one engine since its start; they only grow.
@@ -36,6 +58,7 @@ class Stats:
         assigned, revoked, lost: partitions that came, that went in good order, and that went before they were settled.
         durations: handler calls by bucket of :data:`DURATION_BOUNDS` (one more for the rest), if telemetry asks for it.
         duration_sum: seconds in all of those calls.
+        operations: calls of the brokers that succeeded, by :data:`OPERATIONS`; a receive counts if it brought something.
     """
 
     received: int = 0
@@ -56,6 +79,7 @@ class Stats:
     lost: int = 0
     durations: list[int] = attrs.field(factory=lambda: [0] * (len(DURATION_BOUNDS) + 1))
     duration_sum: float = 0.0
+    operations: dict[str, Durations] = attrs.field(factory=lambda: {name: Durations() for name in OPERATIONS})
 
     def count_duration(self, seconds: float) -> None:
         """Count one handler call."""
@@ -72,5 +96,5 @@ class Stats:
         return {
             name: getattr(self, name)
             for name in attrs.fields_dict(Stats)
-            if name not in ("durations", "duration_sum")
+            if name not in ("durations", "duration_sum", "operations")
         }
