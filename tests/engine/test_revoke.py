@@ -308,3 +308,22 @@ async def test_outputs_of_a_lost_partition_are_not_written() -> None:
             engine.force()
     assert [record.value for record in broker.records("out")] == [b"first"]  # it was being written already
     assert (broker.records("dlq"), source.settlements) == ([], [])
+
+
+async def test_how_long_a_rebalance_takes_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From partitions being asked back until the next come, if none: scaling waits for three of those after a change."""
+    now = 0.0
+    monkeypatch.setattr("pythia_core.engine.engine.loop_clock", lambda: lambda: now)
+    source = Scripted(CUMULATIVE, {0: Assignment("a", 0)})
+    engine = Engine(source, Seen(), Settings())
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run)
+        await eventually(lambda: source.rooms, "it fetches")
+        assert engine.stats.rebalances == 0 and engine.figures()["rebalance"] is None, "a first one is none"
+        await source.owner.revoked([0], 10.0)
+        now = 3.0
+        source.owner.assigned({})
+        now = 9.0
+        source.owner.assigned({1: Assignment("b", 0)})
+        assert engine.stats.rebalances == 1 and engine.figures()["rebalance"] == 3.0
+        engine.force()

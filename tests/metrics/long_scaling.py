@@ -1,6 +1,6 @@
-"""Real fleets on a real Redis: a load that grows starts processes, its end drains them, and nothing is lost.
+"""Real fleets on a real Redis and a real Kafka: a load that grows starts processes, its end drains them, nothing is lost.
 
-It takes two minutes, so that `nox -s scaling` runs it and the default tests do not.
+It takes some minutes, so that `nox -s scaling` runs it and the default tests do not.
 """
 
 import contextlib
@@ -9,13 +9,20 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
+import pytest
 import redis
 
+from pythia_kafka import KafkaAdmin
 from pythia_metrics.commands import explanation
+from tests.kafka.driving import Publisher
 from tests.metrics.running import get, total, wait_for
+from tests.servers.kafka import KafkaServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import free_port
 from tests.supervisor.running import run
@@ -165,3 +172,66 @@ def said(port: int) -> dict[str, Any]:
 def wait_for_all(folder: Path, sent: Any) -> None:
     """Wait until everything is handled."""
     wait_until(lambda: len(handled(folder)) == sent(), "all is handled", seconds=90)
+
+
+KAFKA = (
+    WORKER.replace(
+        "from pythia.brokers.redis import RedisStreamsConsumer",
+        "from pythia.brokers.kafka import KafkaConsumer",
+    )
+    .replace('RedisStreamsConsumer("jobs", consumer_group="workers", url="URL")', "KafkaConsumer(SOURCE)")
+    .replace("drain_timeout=5, limits", "drain_timeout=5, batch_timeout=0.5, limits")
+)
+TICK = 0.2  # seconds between two pieces of a load
+QUIET, BUSY = 22, 88  # messages a second; a process does less than 40, and is planned for 70 % of that
+PARTITIONS = 8
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_kafka_worker_follows_a_load_that_quadruples_and_back(
+    tmp_path: Path, kafka_server: KafkaServer
+) -> None:
+    """One process, then four, then one; each message once, and each step explained by numbers."""
+    port, topic = free_port(), "scaled"
+    (tmp_path / "pythia.toml").write_text(QUICK)
+    arguments = ["--min", "1", "--max", "4", "--config", str(tmp_path / "pythia.toml")]
+    source = f'"{topic}", consumer_group="scaled", bootstrap_servers="{kafka_server.address}"'
+    async with KafkaAdmin(bootstrap_servers=kafka_server.address) as admin:
+        await admin.create_topic(topic, partitions=PARTITIONS)
+    sent = 0
+
+    async def load(rate: int, until: Callable[[], bool], what: str, seconds: float = 150) -> None:
+        """Send at a rate until something is so."""
+        nonlocal sent
+        began, so_far = time.monotonic(), 0
+        while not await anyio.to_thread.run_sync(until):
+            assert time.monotonic() - began < seconds, f"{what}: {explanation(said(port), 15, True)}"
+            while so_far < (time.monotonic() - began) * rate:
+                await publisher.producer.send(
+                    topic, json.dumps({"id": sent}).encode(), partition=sent % PARTITIONS
+                )
+                sent, so_far = sent + 1, so_far + 1
+            await anyio.sleep(TICK)
+
+    def sized(number: int) -> bool:
+        return bool(total(port, "pythia_worker_replicas", state="ready") == number == said(port)["desired"])
+
+    async with Publisher.connected(kafka_server.address) as publisher:
+        with run(
+            tmp_path, "--listen", str(port), *arguments, text=KAFKA.replace("SOURCE", source)
+        ) as running:
+            wait_until(lambda: get(port, "/readyz")[0] == 200, "one is ready", seconds=40)
+            await load(QUIET, lambda: (said(port).get("true_rate") or 0) > 15, "the rate is measured")
+            assert sized(1)
+            await load(BUSY, lambda: sized(4), "there are four")
+            await load(QUIET, lambda: sized(1), "there is one")
+            wait_for_all(tmp_path, lambda: sent)
+            decisions = said(port)["decisions"]
+            running.signal(signal.SIGTERM)
+            assert running.ends() == 0
+    changes = [decision for decision in decisions if decision["before"] != decision["after"]]
+    assert [d["before"] for d in changes] == [1, *(d["after"] for d in changes[:-1])]
+    assert max(d["after"] for d in changes) == 4 and changes[-1]["after"] == 1
+    for decision in changes:
+        assert decision["reason"] and {"arrival_rate", "backlog", "true_rate"} <= decision["inputs"].keys()
+    assert handled(tmp_path) == Counter(range(sent)), "each once"

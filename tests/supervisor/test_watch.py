@@ -156,3 +156,16 @@ def test_the_time_of_a_start_is_measured() -> None:
     """From the start to the first readiness, the slowest but one in ten."""
     world = World(3)
     assert world.snapshot().start_s == pytest.approx(2.0)
+
+
+def test_a_rebalance_takes_as_long_as_for_the_slowest() -> None:
+    """Whoever was not part of one does not know."""
+    world = World(3)
+    for child, took in zip(world.children, (2.0, None, 5.0), strict=True):
+        said = report()
+        said["workers"][0]["rebalance"] = took
+        world.watch.take(child.number, said, world.now)
+    assert world.snapshot().rebalance_s == 5.0
+    world.watch.forget(3)
+    assert world.snapshot().rebalance_s == 2.0
+    assert World().snapshot().rebalance_s is None

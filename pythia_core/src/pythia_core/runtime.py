@@ -48,6 +48,7 @@ NO_FIGURES: Mapping[str, Any] = {
     "durations": [],
     "duration_sum": 0.0,
     "operations": {},
+    "rebalance": None,
     "parked": 0,
     "held": 0.0,
     "paused": [],

@@ -31,6 +31,7 @@ INSTRUMENTS: Final[Mapping[str, tuple[str, str]]] = {
     "pythia_settled_messages_total": ("pythia.settled.messages", "{message}"),
     "pythia_commits_total": ("pythia.commits", "{call}"),
     "pythia_refused_total": ("pythia.refused", "{message}"),
+    "pythia_rebalances_total": ("pythia.rebalances", "{rebalance}"),
     "pythia_subscriptions_total": ("pythia.subscriptions", "{subscription}"),
     "pythia_offset_resets_total": ("pythia.offset.resets", "{partition}"),
     "pythia_partitions_total": ("pythia.partitions", "{partition}"),

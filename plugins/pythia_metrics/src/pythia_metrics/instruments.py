@@ -28,6 +28,7 @@ COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
     "settled": ("pythia_settled_messages_total", "Messages that the broker was told of and confirmed."),
     "settlements": ("pythia_commits_total", "Calls by which the broker was told what became of messages."),
     "refused": ("pythia_refused_total", "Settlements that the broker refused as no longer ours."),
+    "rebalances": ("pythia_rebalances_total", "Times that partitions were dealt out anew."),
     "subscriptions": ("pythia_subscriptions_total", "How often a worker has subscribed."),
     "resets": (
         "pythia_offset_resets_total",

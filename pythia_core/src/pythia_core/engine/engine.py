@@ -381,6 +381,7 @@ class Engine:
             "counters": {**stats.counters(), "in_flight": stats.in_flight},
             "durations": list(stats.durations),
             "duration_sum": stats.duration_sum,
+            "rebalance": stats.rebalance_seconds,
             "operations": {name: [done.buckets[:], done.total] for name, done in stats.operations.items()},
             "parked": len(self.parking) if hasattr(self, "parking") else 0,
             "held": self.sweep.held() if hasattr(self, "sweep") else 0.0,

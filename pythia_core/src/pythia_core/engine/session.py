@@ -69,6 +69,7 @@ class Session:
         )
         self.subscribed = False
         self.closing = False  # a stop has begun: nothing more is fetched
+        self._asked_back: float | None = None  # when partitions were, since the last ones came
         self.draining = False  # the subscription delivers no more: what arrives now is given back at once
         self._subscription: Subscription | None = None
         self._ended = anyio.Event()
@@ -286,9 +287,17 @@ class Session:
             self.ledgers[partition] = ledger
             self._engine.scheduler.open(ledger)
             self._openings.add(ledger)
+        self._note_rebalance()
         self._engine.stats.assigned += len(assignments)
         self._engine.stats.resets += sum(assignment.reset for assignment in assignments.values())
         self._engine.tell("assigned", list(assignments))
+
+    def _note_rebalance(self) -> None:
+        if self._asked_back is not None:
+            stats = self._engine.stats
+            stats.rebalances += 1
+            stats.rebalance_seconds = self._engine.clock() - self._asked_back
+            self._asked_back = None
 
     def _new_ledger(self, partition: Partition, assignment: Assignment) -> Ledger:
         decode = self._engine.decode
@@ -305,6 +314,8 @@ class Session:
             ledger.draining = True
             self.intake.close(ledger.partition)
         now = self._engine.clock()
+        if ledgers and not self.closing:
+            self._asked_back = now
         await self.drain.finish(ledgers, deadline, deadline - 0.1 * max(deadline - now, 0.0))
         self._let_go(ledgers)
 

@@ -56,6 +56,8 @@ class Stats:
         subscriptions: how often the engine has subscribed.
         resets: partitions that began, or went on, at a position that nobody had settled.
         assigned, revoked, lost: partitions that came, that went in good order, and that went before they were settled.
+        rebalances: how often partitions were dealt out anew while we had some.
+        rebalance_seconds: how long the last time took, from their being asked back until new ones came; None before.
         durations: handler calls by bucket of :data:`DURATION_BOUNDS` (one more for the rest), if telemetry asks for it.
         duration_sum: seconds in all of those calls.
         operations: calls of the brokers that succeeded, by :data:`OPERATIONS`; a receive counts if it brought something.
@@ -74,6 +76,8 @@ class Stats:
     outputs: int = 0
     subscriptions: int = 0
     resets: int = 0
+    rebalances: int = 0
+    rebalance_seconds: float | None = None
     assigned: int = 0
     revoked: int = 0
     lost: int = 0
@@ -96,5 +100,5 @@ class Stats:
         return {
             name: getattr(self, name)
             for name in attrs.fields_dict(Stats)
-            if name not in ("durations", "duration_sum", "operations")
+            if name not in ("durations", "duration_sum", "operations", "rebalance_seconds")
         }

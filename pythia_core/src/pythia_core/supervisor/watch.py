@@ -180,6 +180,7 @@ class Watch:
             last_down=last_down,
             opinions=opinions,
             start_s=self._start_seconds(),
+            rebalance_s=self._rebalance_seconds(),
             true_rate=self._true_rate,
             errors=tuple(name for name, queue in self._queues.items() if now - queue.at > STALE),
         )
@@ -270,6 +271,13 @@ class Watch:
                 self._starts[child.number] = child.first_ready - child.started
         for number in sorted(self._starts)[:-20]:
             del self._starts[number]
+
+    def _rebalance_seconds(self) -> float | None:
+        """Return how long the last rebalance took the slowest of the living; None where there are none."""
+        said = (
+            worker for process in self._processes.values() for worker in process.report.get("workers", ())
+        )
+        return max((took for worker in said if (took := worker.get("rebalance")) is not None), default=None)
 
     def _start_seconds(self) -> float:
         """Return how long a process takes to be ready: the ninth of ten."""
