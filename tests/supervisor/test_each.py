@@ -1,5 +1,6 @@
 """`pythia run --each`: every worker of a file has a fleet of its own, and all of them are one to whoever started them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -103,6 +104,9 @@ def test_a_stage_is_commanded_by_its_name(tmp_path: Path, short: Path) -> None:
         assert "pinned to 2" in ask("scale", "2", "--fleet", "Second")
         wait_until(lambda: alive(running) == {"First": 1, "Second": 2}, "the second has two", seconds=60)
         assert "jobs.py:First" in ask("top", "--once", "--fleet", "First")
+        every = ask("top", "--once", "--all")
+        assert "jobs.py:First" in every and "jobs.py:Second" in every
+        assert [fleet["target"] for fleet in json.loads(ask("top", "--json", "--all"))] in ([1, 2], [2, 1])
         running.signal(signal.SIGTTIN)
         wait_until(lambda: alive(running)["First"] == 2, "the first has two", seconds=60)
         running.signal(signal.SIGTERM)

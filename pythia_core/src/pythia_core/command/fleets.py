@@ -11,7 +11,7 @@ import click
 
 from pythia_core.supervisor.control import folder, request
 
-__all__ = ["ask", "find", "fleet_option"]
+__all__ = ["ask", "find", "find_all", "fleet_option"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -39,15 +39,26 @@ def find(fleet: str | None) -> Path:
         if not path.exists():
             raise click.ClickException(f"there is no control socket {path}{_those(_living(here))}")
         return path
-    living = _living(here)
+    living = find_all()
+    if len(living) > 1:
+        raise click.ClickException(f"several fleets run here; say which with --fleet{_those(living)}")
+    return living[0]
+
+
+def find_all() -> list[Path]:
+    """Return the control sockets of all fleets, as they were started.
+
+    Raises:
+        click.ClickException: if there is none.
+    """
+    here = folder(os.environ)
+    living = sorted(_living(here), key=lambda path: path.stat().st_ctime)
     if not living:
         raise click.ClickException(
             f"no fleet of this user runs here: none has a control socket in {here}. One that runs in a container or "
             "under another user can only be asked there"
         )
-    if len(living) > 1:
-        raise click.ClickException(f"several fleets run here; say which with --fleet{_those(living)}")
-    return living[0]
+    return living
 
 
 def ask(path: Path, message: dict[str, Any]) -> dict[str, Any]:

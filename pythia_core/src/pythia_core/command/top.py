@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pythia_core.command.fleets import ask, find, fleet_option
+from pythia_core.command.fleets import ask, find, find_all, fleet_option
 from pythia_core.command.output import json_option, print_json
 from pythia_core.supervisor.figures import Row, Totals
 from pythia_core.supervisor.views import Overview, Queue, summary
@@ -18,6 +18,7 @@ from pythia_core.supervisor.views import Overview, Queue, summary
 __all__ = ["command"]
 
 FIRST_SECONDS, LOOK = 4.0, 0.2
+LEAST = 6  # lines of a fleet: its title, what is left, a process, and the sum
 
 
 @click.command()
@@ -29,22 +30,28 @@ FIRST_SECONDS, LOOK = 4.0, 0.2
     help="Seconds between two looks.",
 )
 @click.option("--once", is_flag=True, help="Look once; the default where nobody watches.")
+@click.option(
+    "--all", "every_fleet", is_flag=True, help="Watch all fleets, one below the other; a list in JSON."
+)
 @json_option
 @fleet_option
-def command(every: float, once: bool, as_json: bool, fleet: str | None) -> None:
+def command(every: float, once: bool, as_json: bool, every_fleet: bool, fleet: str | None) -> None:
     """Watch a running fleet: what is left, what its processes do, and what holds them up.
 
     Of each worker: how many messages wait, how old the oldest is, how many come and go, and when nothing is left if that
     goes on. Below the processes stands what holds them up, and which message. Ctrl-C ends the view, not the fleet.
     """
-    path = find(fleet)
+    if every_fleet and fleet is not None:
+        raise click.UsageError("--all and --fleet do not go together")
+    paths = find_all() if every_fleet else [find(fleet)]
     if as_json:
-        print_json(_once(path))
+        print_json([_once(path) for path in paths] if every_fleet else _once(paths[0]))
     elif once or not sys.stdout.isatty():
-        for line in _lines(path, os.environ.get("COLUMNS")):
-            click.echo(line)
+        for path in paths:
+            for line in _lines(path, os.environ.get("COLUMNS")):
+                click.echo(line)
     else:
-        _watch(path, every)
+        _watch(paths, every)
 
 
 def _lines(path: Path, columns: str | None = None, most: int = 1_000) -> list[str]:
@@ -64,25 +71,31 @@ def _once(path: Path) -> dict[str, Any]:
     return shown
 
 
-def _watch(path: Path, every: float) -> None:
-    """Draw until interrupted, or until the fleet has ended; on a screen of its own, so that the shell's comes back."""
-    from pythia_core.supervisor.panel import render
-
-    colour = not os.environ.get("NO_COLOR")
-    last = overview(ask(path, {"do": "show"}))
+def _watch(paths: list[Path], every: float) -> None:
+    """Draw until interrupted, or until the fleets have ended; on a screen of its own, so that the shell's comes back."""
+    last: dict[Path, Overview] = {}
     click.echo("\x1b[?1049h\x1b[?25l", nl=False)
     try:
-        while path.exists():
-            last = overview(ask(path, {"do": "show"}))
-            width, height = os.get_terminal_size()
-            drawn = render(last, width, height - 1, colour=colour)
+        while living := [path for path in paths if path.exists()]:
+            last |= {path: overview(ask(path, {"do": "show"})) for path in living}
+            drawn = _drawn([last[path] for path in living], *os.get_terminal_size())
             click.echo("\x1b[H" + "\x1b[K\r\n".join(drawn) + "\x1b[J", nl=False)
             time.sleep(every)
     except KeyboardInterrupt:
         pass
     finally:
         click.echo("\x1b[?25h\x1b[?1049l", nl=False)
-    click.echo(summary(last))
+    for seen in last.values():
+        click.echo(summary(seen))
+
+
+def _drawn(shown: list[Overview], width: int, height: int) -> list[str]:
+    """Return what fits on a screen: of several fleets each has its part, and the last ones are cut where that is too small."""
+    from pythia_core.supervisor.panel import render
+
+    colour = not os.environ.get("NO_COLOR")
+    part = max(LEAST, (height - 1) // len(shown))
+    return [line for fleet in shown for line in render(fleet, width, part, colour=colour)][: height - 1]
 
 
 def overview(shown: dict[str, Any]) -> Overview:
