@@ -94,7 +94,7 @@ def premade(count: int, keys: int = KEYS) -> list[Message[bytes]]:
     """Return messages of one shared body; the collector, in whose figures we are not interested, forgets them."""
     body = b"x" * BODY
     messages: list[Message[bytes]] = [
-        Message(body, key=number % keys, position=number) for number in range(count)
+        Message(body, key=str(number % keys), position=number) for number in range(count)
     ]
     gc.collect()
     gc.freeze()

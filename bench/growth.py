@@ -126,7 +126,7 @@ class Endless(Source, Subscription):
     def _chunk(self, partition: int, count: int) -> Chunk:
         first, handed, keys = self._next[partition], self.handed, self.keys
         messages: list[Message[Any]] = [
-            Message(BODY, key=(handed + n) % keys, partition=partition, position=first + n)
+            Message(BODY, key=(handed + n) % keys, partition=partition, position=first + n)  # type: ignore[arg-type]  # any hashable will do
             for n in range(count)
         ]
         self._next[partition] += count

@@ -157,7 +157,7 @@ async def test_a_message_is_let_go_of_as_soon_as_it_is_done(order: Order, ack: A
         group.start_soon(engine.run)
         await eventually(lambda: source.rooms, "it fetches")
         messages = [
-            Tracked(b'{"id": %d}' % number, key=number % 7, position=number) for number in range(1000)
+            Tracked(b'{"id": %d}' % number, key=str(number % 7), position=number) for number in range(1000)
         ]
         alive.update(messages)
         source.chunks.append(Chunk(0, tuple(messages), 1000))

@@ -78,8 +78,8 @@ class Validation(Worker[dict[str, Any]]):
     sink = RedisStreamsProducer("validated")
 
     async def process(self, message: Message[dict[str, Any]]) -> Output:
-        """Hand on."""
-        return Output(self.sink, message.body)
+        """Hand on with the key."""
+        return Output(self.sink, message.body, key=message.key)
 
 
 class Enrichment(Worker[dict[str, Any]]):
@@ -90,7 +90,7 @@ class Enrichment(Worker[dict[str, Any]]):
 
     async def process(self, message: Message[dict[str, Any]]) -> None:
         """Send, which returns when the broker has confirmed."""
-        await self.sink.send({**message.body, "enriched": True})
+        await self.sink.send({**message.body, "enriched": True}, key=message.key)
 
 
 class Storage(Worker[dict[str, Any]]):

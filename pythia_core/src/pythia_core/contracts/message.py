@@ -108,7 +108,7 @@ class Message(Generic[Body]):
         self,
         raw: bytes,
         *,
-        key: Hashable = None,
+        key: str | bytes | None = None,
         headers: Headers = NO_HEADERS,
         id: str = "",
         timestamp: float | None = None,
