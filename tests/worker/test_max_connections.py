@@ -7,13 +7,16 @@ from typing import Any
 import anyio
 import pytest
 import redis
+from aiokafka.client import AIOKafkaClient
 
 from pythia_core import ConfigError, Message, Resource, Sink, Source, Worker, WorkerConfig
 from pythia_core.middleware import RateLimit
 from pythia_core.plugins import Registry
 from pythia_core.runtime import Runtime
+from pythia_kafka import KafkaAdmin, KafkaConsumer, KafkaProducer
 from pythia_rabbitmq import RabbitMQAdmin, RabbitMQConsumer, RabbitMQProducer
 from pythia_redis import RedisStreamsAdmin, RedisStreamsConsumer, RedisStreamsProducer, RedisTokenBucket
+from tests.servers.kafka import KafkaServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually, wait_until
@@ -120,3 +123,45 @@ async def test_rabbitmq_counts_no_more(rabbitmq_server: RabbitServer) -> None:
             await anyio.to_thread.run_sync(
                 wait_until, lambda: connections() - before == 5, "all were connected"
             )
+
+
+async def test_kafka_counts_no_more(kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients: source 3, sink, dead letters and admin 2 each."""
+    there: set[AIOKafkaClient] = set()
+    most = 0
+    bootstrap, close = AIOKafkaClient.bootstrap, AIOKafkaClient.close
+
+    async def counted(client: AIOKafkaClient) -> None:
+        nonlocal most
+        there.add(client)
+        most = max(most, len(there))
+        await bootstrap(client)
+
+    async def gone(client: AIOKafkaClient) -> None:
+        await close(client)
+        there.discard(client)
+
+    monkeypatch.setattr(AIOKafkaClient, "bootstrap", counted)
+    monkeypatch.setattr(AIOKafkaClient, "close", gone)
+    address = kafka_server.address
+
+    def worker(bound: int) -> Busy:
+        return make(
+            KafkaConsumer("counted", bootstrap_servers=address),
+            KafkaProducer("counted-out", bootstrap_servers=address),
+            KafkaAdmin(bootstrap_servers=address),
+            lambda admin: admin.get_consumer_lag("busy", "counted"),
+            bound,
+        )
+
+    async with KafkaAdmin(bootstrap_servers=address) as admin:
+        for topic in ("counted", "counted-out", "counted.dlq"):
+            await admin.create_topic(topic)
+    async with KafkaProducer("counted", bootstrap_servers=address) as producer:
+        await producer.send({"n": 1})
+    with pytest.raises(ConfigError, match="max_connections is 8, but Busy may hold 9"):
+        await starts(worker(8))
+    assert not there, "what it had opened is closed"
+    most = 0
+    async with at_work(worker(9)):
+        assert 6 <= most <= 9
