@@ -11,9 +11,11 @@ import attrs
 import psutil
 import pytest
 
+from pythia_core.by_worker import ByWorker
 from pythia_core.errors import ConfigError
+from pythia_core.supervisor.shell import Supervisor
 from pythia_core.supervisor.stages import plan_each
-from pythia_core.supervisor.starting import Plan
+from pythia_core.supervisor.starting import Plan, supervise
 from tests.supervisor.running import COMMAND, Running, environment, is_alive, run, wait_for_death
 from tests.supervisor.test_control import short
 from tests.waiting import wait_until
@@ -131,6 +133,19 @@ def test_a_supervisor_that_is_killed_is_started_again_and_one_that_is_stopped_is
         assert len(running.events("First")) == 1
 
 
+def test_a_hangup_rolls_every_stage(tmp_path: Path, short: Path) -> None:
+    """Each replaces its processes, and none is missed."""
+    with run(tmp_path, "--each", text=STAGES) as running:
+        wait_until(lambda: alive(running) == {"First": 1, "Second": 1}, "each has one", seconds=60)
+        running.wait_until_ready(2)
+        running.signal(signal.SIGHUP)
+        rolled = lambda: len(running.events("First")) == len(running.events("Second")) == 2
+        wait_until(rolled, "each has started another", seconds=60)
+        wait_until(lambda: alive(running) == {"First": 1, "Second": 1}, "the old ones are gone", seconds=60)
+        running.signal(signal.SIGTERM)
+        assert running.ends() == 0
+
+
 def test_a_stage_that_cannot_run_ends_all(tmp_path: Path, short: Path) -> None:
     """A pipeline with a stage missing only fills up a queue: it says so and ends with 1."""
     broken = STAGES + "\n    def __init__(self, *, database):\n        super().__init__()\n"
@@ -177,6 +192,24 @@ def test_each_has_a_port_of_its_own() -> None:
         ("jobs.py:Second", "0.0.0.0:9465"),
     ]
     assert plan_each(attrs.evolve(plan, listen="[::1]:0"), ["First", "Second"])[1].listen == "[::1]:0"
+
+
+def test_a_stage_has_the_policy_of_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`[worker.NAME.scaling]` of the file is for that stage, `[worker.scaling]` for all others."""
+    file = tmp_path / "pythia.toml"
+    file.write_text('[worker.scaling]\nkind = "drain"\n[worker.second.scaling]\nkind = "worker"\n')
+    made: list[Supervisor] = []
+
+    def keep(supervisor: Supervisor) -> int:
+        made.append(supervisor)
+        return 0
+
+    monkeypatch.setattr(Supervisor, "run", keep)
+    for plan in plan_each(Plan(target="jobs.py", config=str(file), scaled=True, most=3), ["First", "Second"]):
+        assert supervise(plan) == 0
+    policies = [type(supervisor.scaler.policy) for supervisor in made if supervisor.scaler]
+    assert policies[1] is ByWorker
+    assert policies[0] is not ByWorker
 
 
 def test_one_socket_is_not_shared() -> None:

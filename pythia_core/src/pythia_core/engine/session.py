@@ -242,7 +242,7 @@ class Session:
 
     def _aim(self) -> None:
         finished = self._engine.stats.finished
-        if self.drain.watching or self._engine.pool.halting:
+        if self.drain.watching or self._engine.pool.paused:
             self._engine.scheduler.wake_at = 0
             return
         resume = self.intake.resume_at

@@ -44,6 +44,12 @@ class Plan:
     who: str = ""
     fleets: int = 1
 
+    @property
+    def worker(self) -> str:
+        """The only class that is run, whose own section of a file counts too; empty if that is not said."""
+        place, _, name = self.target.rpartition(":")
+        return name if place and name.isidentifier() else ""
+
 
 def supervise(plan: Plan, parent: socket.socket | None = None) -> int:
     """Run a fleet to its end, and return the exit code.
@@ -65,10 +71,10 @@ def supervise(plan: Plan, parent: socket.socket | None = None) -> int:
     from pythia_core.supervisor.wire import Options
 
     overrides, file = plan.overrides, Path(plan.config) if plan.config else None
-    said = resolve(overrides=overrides, environ=os.environ, file=file)
+    said = resolve(overrides=overrides, environ=os.environ, file=file, worker=plan.worker)
     if plan.scaled and said.scaling is None:
         overrides = {**overrides, "scaling": {"kind": DEFAULT_POLICY}}
-        said = resolve(overrides=overrides, environ=os.environ, file=file)
+        said = resolve(overrides=overrides, environ=os.environ, file=file, worker=plan.worker)
     logs.configure(said.log_level, said.log_format, who=plan.who)
     options = Options(
         target=plan.target,
