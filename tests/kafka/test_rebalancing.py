@@ -136,6 +136,29 @@ async def test_a_member_that_was_put_out_loses_its_partitions(
     assert await committed(kafka_server.address, f"{topic}-workers") == {}
 
 
+async def test_a_member_that_is_put_out_while_it_takes_over_is_let_in_again(
+    members: Members, make_topic: MakeTopic, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was about to commit where it begins, the end: nothing fails, and it begins with the next assignment."""
+    commit, put_out = Client.commit, 0
+
+    async def late(client: Client, *arguments: Any) -> None:
+        nonlocal put_out
+        if not put_out:
+            put_out += 1
+            client._consumer._coordinator.reset_generation()
+        await commit(client, *arguments)
+
+    monkeypatch.setattr(Client, "commit", late)
+    topic = await make_topic()
+    await publisher.publish(topic, 4)
+    member = await members(topic, offset_reset="latest")
+    assert put_out == 1
+    assert [assignment.position for assignment in member.owner.assignments.values()] == [4]
+    assert await member.fetch() == []
+    assert member.owner.told == ["assigned"]
+
+
 async def test_an_empty_group_takes_nothing_from_a_member_that_left(
     members: Members, make_topic: MakeTopic, publisher: Publisher, kafka_server: KafkaServer
 ) -> None:

@@ -131,6 +131,8 @@ class KafkaSubscription(Subscription):
         try:
             with anyio.fail_after(self._source.session_timeout / OUTAGE_SHARE):
                 held = await self._begin(mine)
+        except GenerationOver:  # while we asked where to begin; another assignment follows
+            return
         except (TimeoutError, KafkaError, SubscriptionLost) as error:
             self._fail(error)
             return
