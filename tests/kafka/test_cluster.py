@@ -10,10 +10,9 @@ import anyio.to_thread
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from pythia_core import Message
-from pythia_kafka import KafkaAdmin
+from pythia_core import Message, Output
+from pythia_kafka import KafkaAdmin, KafkaProducer
 from pythia_kafka.client import Client
-from tests.kafka.driving import Publisher
 from tests.kafka.engines import ends, make_engine, running
 from tests.servers.kafka import KafkaServer
 from tests.waiting import eventually
@@ -80,7 +79,8 @@ async def test_a_node_that_leads_and_coordinates_may_die(
 ) -> None:
     """The coordinator is killed while a commit is on its way to it, then another node; then the leaders move back.
 
-    All of it under load: everything is done once and committed, by one and the same subscription.
+    All of it under load, also from a producer of ours that writes while its leaders die: everything is confirmed, there and
+    done once, and committed by one and the same subscription.
     """
     address = ",".join(node.address for node in kafka_cluster)
     async with KafkaAdmin(bootstrap_servers=address) as admin:
@@ -99,16 +99,18 @@ async def test_a_node_that_leads_and_coordinates_may_die(
 
     async def publish(count: int) -> None:
         nonlocal sent
-        async with Publisher.connected(address) as publisher:
-            await publisher.publish("orders", count, start=sent, partition=None, keys=30)
-        sent += count
+        for start in range(sent, sent + count, 50):
+            outputs = [Output(None, {"n": n}, key=f"k{n % 30}") for n in range(start, start + 50)]
+            assert (await producer.write(outputs)).errors == {}
+            sent = start + 50
 
     async def all_was_done() -> None:
         await eventually(lambda: len(seen) == sent, "all that was sent was seen", seconds=60)
         await eventually(lambda: engine.stats.settled >= sent, "and committed", seconds=60)
 
     engine = make_engine(address, "orders", work, session_timeout=90.0)
-    async with running(engine):
+    producer = KafkaProducer("orders", bootstrap_servers=address, delivery_timeout=60.0)
+    async with producer, running(engine):
         await publish(300)
         await eventually(lambda: started >= 3, "it was at work", seconds=30)
         coordinator = await ask(address, "find_coordinator", "orders-workers")
@@ -117,8 +119,9 @@ async def test_a_node_that_leads_and_coordinates_may_die(
         go.set()
         await eventually(lambda: commits.under_way, "a commit was on its way", seconds=30)
         for node in nodes[:2]:
-            await anyio.to_thread.run_sync(node.kill)
-            await publish(300)
+            async with anyio.create_task_group() as group:
+                group.start_soon(publish, 600)
+                await anyio.to_thread.run_sync(node.kill)
             await all_was_done()
             await anyio.to_thread.run_sync(node.start)
         assert commits.failed > 0
