@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pythia_core import Recommendation, Snapshot
 from pythia_metrics.governor import Governor
+from pythia_metrics.policies import Drain
 from tests.metrics.snapshots import queue, snapshot, snapshots, worker
 
 BUSY = (queue(backlog=10_000),)
@@ -22,9 +23,16 @@ class Wish:
     replicas: float = 1
     confidence: Any = "ok"
     cap: int | None = None
+    inputs: dict[str, float] = attrs.field(factory=dict)
 
     def decide(self, shown: Snapshot, state: dict[str, Any]) -> Recommendation:
-        return Recommendation(replicas=self.replicas, reason="wish", confidence=self.confidence, cap=self.cap)
+        return Recommendation(
+            replicas=self.replicas,
+            reason="wish",
+            confidence=self.confidence,
+            cap=self.cap,
+            inputs=self.inputs,
+        )
 
 
 class Fleet:
@@ -178,6 +186,28 @@ def test_g8_little_is_nothing_where_there_are_many() -> None:
     assert fleet.why == "hold_tolerance"
     assert fleet.ask(43) == 43
     assert Fleet(4).ask(5) == 5
+
+
+@pytest.mark.parametrize(("utilisation", "stays"), [(0.39, False), (0.4, True), (0.9, True), (0.91, False)])
+def test_g9_a_number_that_does_well_stays(utilisation: float, stays: bool) -> None:
+    """Planned for 0.7, it is not changed for every swing around that, unless it is out of bounds; and it is said why."""
+    fleet = Fleet(4)
+    fleet.wish.inputs = {"utilisation": utilisation}
+    for wish in (5.0, 3.0):
+        fleet.number = 4
+        fleet.hold(wish, 700)
+        assert (fleet.number == 4) == stays
+        assert (fleet.why == "hold_band") == stays
+    fleet.number, fleet.wish.cap = 4, 2
+    assert fleet.hold(4.0, 1400) == 2
+
+
+def test_g9_drain_says_how_much_is_used_and_what_is_left_counts() -> None:
+    """At 28 a second four that do 10 each are used for 0.7; with a pile beside it they are not enough."""
+    shown = snapshot(desired=4, queues=(queue(backlog=0, arrival_rate=28.0),), true_rate=10.0)
+    piled = snapshot(desired=4, queues=(queue(backlog=6000, arrival_rate=28.0),), true_rate=10.0)
+    calm, late = (Drain().decide(one, {}).inputs["utilisation"] for one in (shown, piled))
+    assert calm == pytest.approx(0.7) and late > 0.9
 
 
 wishes = st.lists(

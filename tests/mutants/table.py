@@ -1708,6 +1708,12 @@ MUTANTS: Final = (
     ),
     # -- metrics and scaling -------------------------------------------------------------------------------------
     metrics(
+        "governor",
+        "        wanted = self._in_bounds(current if kept else raw, said, snapshot)\n",
+        "        wanted = self._in_bounds(raw, said, snapshot)\n",
+        "test_governor.py::test_g9_a_number_that_does_well_stays",
+    ),
+    metrics(
         "policies",
         "        idle = max(0.0, min(fullest, left) - snapshot.true_rate * self.drain_seconds)\n",
         "        idle = 0.0\n",

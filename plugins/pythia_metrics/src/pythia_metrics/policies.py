@@ -34,6 +34,9 @@ HELPLESS = 0.10
 
 HELPLESS_SECONDS = 300.0
 
+HOT = "hot_partition"
+"""The reason where most of what is left lies in one partition: it stays visible, since somebody has to look there."""
+
 
 def hold(snapshot: Snapshot, reason: str, **inputs: float) -> Recommendation:
     """Return that nothing changes, because what would be decided by is unknown."""
@@ -104,11 +107,12 @@ class Drain:
             "true_rate": snapshot.true_rate,
             "start_s": snapshot.start_s,
             "need_rate": need,
+            "utilisation": need * self.rho / (snapshot.true_rate * max(1, snapshot.desired)),
             "lag_threshold": snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * self.rho,
         }
         reason = "drain" if catching_up > arrivals / self.rho else "arrival"
         if idle > left / 2:
-            reason, inputs["max_partition_lag"] = "hot_partition", fullest
+            reason, inputs["max_partition_lag"] = HOT, fullest
         return _known_part(snapshot, max(1.0, need / snapshot.true_rate), reason, inputs, complete)
 
     def _without_rate(self, snapshot: Snapshot, left: int, complete: bool) -> Recommendation:
