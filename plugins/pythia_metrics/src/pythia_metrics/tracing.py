@@ -9,7 +9,6 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio.to_thread
 import attrs
 
 from pythia_core import ConfigError, Handler, Middleware, Output, Phase, Resource, Surroundings
@@ -85,6 +84,8 @@ class Tracing(Middleware, Resource):
         """Have the last spans sent, for 2 s at most."""
         if self._spans is None:
             return
+        import anyio.to_thread  # not above: `pythia health` imports this package every few seconds
+
         with anyio.move_on_after(FLUSH_SECONDS):
             await anyio.to_thread.run_sync(self._flush, abandon_on_cancel=True)
 
