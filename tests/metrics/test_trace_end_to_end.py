@@ -80,6 +80,7 @@ def spans_of(received: list[Any]) -> dict[str, tuple[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 async def test_a_trace_goes_from_a_producer_through_two_stages_to_the_dead_letter(
     tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
