@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pythia_metrics.health import LOOP_SECONDS, Facts, probe
+from pythia_metrics.health import ALONE_SECONDS, LOOP_SECONDS, Facts, probe
+from tests.metrics.snapshots import queue, snapshot
 
 
 def facts(*states: str, target: int = 2, silence: float = 0.0, **more: Any) -> Facts:
@@ -20,8 +21,14 @@ def facts(*states: str, target: int = 2, silence: float = 0.0, **more: Any) -> F
         }
         for n, state in enumerate(states)
     ]
-    fleet = {"children": children, "target": target, "stopping": more.pop("stopping", False)}
-    return Facts(fleet, silence, more.pop("loaded", True), more.pop("waiting", {}))
+    fleet = {
+        "children": children,
+        "target": target,
+        "stopping": more.pop("stopping", False),
+        "supervised": more.pop("supervised", True),
+        "snapshot": more.pop("snapshot", None),
+    }
+    return Facts(fleet, silence, more.pop("loaded", True), more.pop("waiting", {}), more.pop("reports", {}))
 
 
 @pytest.mark.parametrize("states", [("ready", "ready"), ("waiting", "waiting"), ("silent",), ()])
@@ -62,3 +69,62 @@ def test_no_reason_of_a_broker_is_shown() -> None:
     """Reasons name hosts and errors; whoever can reach the port may read what is said there."""
     for name in ("livez", "readyz", "startupz"):
         assert "secret" not in probe(name, facts("waiting", "silent"), {"verbose": ""}).body
+
+
+def test_a_process_alone_may_compute_for_a_minute() -> None:
+    """Its loop is its handlers' too: one that blocks it is slow, and would be as slow after a restart."""
+    for silence, status in ((LOOP_SECONDS + 1, 200), (ALONE_SECONDS + 1, 503)):
+        assert (
+            probe("livez", facts("ready", target=1, silence=silence, supervised=False), {}).status == status
+        )
+
+
+STUCK = {"seconds": 312.0, "message": "secret", "why": "secret", "state": "parked", "text": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"),
+    [
+        ({"stuck": [STUCK, {**STUCK, "seconds": 70.0}]}, "degraded, 2 messages stuck, for 312 s at most"),
+        (
+            {"paused": ["memory", "messages in flight"], "full": ["messages in flight"]},
+            "degraded, intake stopped: memory",
+        ),
+        ({}, "degraded, messages wait and none is at work"),
+    ],
+)
+def test_what_is_stuck_is_said_and_fails_no_probe(worker: dict[str, Any], said: str) -> None:
+    """A message that cannot be done stops a partition, not a rollout; no restart would help it."""
+    counters = {"in_flight": 0 if "none is" in said else 5}
+    seen = facts(
+        "ready",
+        "ready",
+        snapshot=snapshot(queues=(queue(backlog=9, ack_rate=0.0, stalled=True),)),
+        reports={1: {"workers": [{**worker, "counters": counters}]}},
+    )
+    for name in ("livez", "readyz", "startupz"):
+        assert probe(name, seen, {}).status == 200
+    answer = probe("readyz/progress", seen, {"verbose": ""})
+    assert answer.body.splitlines()[0] == f"[+]progress ok: {said}" and "secret" not in answer.body
+
+
+def test_work_under_way_is_progress() -> None:
+    """A handler may take an hour: nothing is settled meanwhile, and nothing is wrong."""
+    seen = facts(
+        "ready",
+        "ready",
+        snapshot=snapshot(queues=(queue(backlog=9, ack_rate=0.0, stalled=True),)),
+        reports={1: {"workers": [{"counters": {"in_flight": 1}, "full": ["messages in flight"]}]}},
+    )
+    assert "[+]progress ok\n" in probe("readyz", seen, {"verbose": ""}).body
+
+
+def test_the_text_is_that_of_kubernetes_own_servers() -> None:
+    """`ok` alone while all is well, and each check by name when asked or when one failed."""
+    well = facts("ready", "ready")
+    assert probe("livez", well, {}).body == "ok\n"
+    assert probe("livez", well, {"verbose": ""}).body == "[+]loop ok\nlivez check passed\n"
+    ill = facts("ready", "ready", silence=LOOP_SECONDS + 1)
+    assert probe("livez", ill, {}).body == "[-]loop failed: silent for 11 s\nlivez check failed\n"
+    stopping = facts("ready", "ready", stopping=True)
+    assert probe("readyz", stopping, {"exclude": "running,progress"}).body == "ok\n"

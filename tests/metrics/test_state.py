@@ -119,6 +119,16 @@ def test_what_is_unknown_stays_unknown() -> None:
     assert said["queues"][0]["outlook"] == "unknown"
 
 
+def test_a_handler_that_takes_an_hour_is_no_standstill() -> None:
+    """Nothing is settled while it works."""
+    still = attrs.evolve(
+        queue(backlog=9, ack_rate=0.0), system="kafka", destination="orders", group="order-processors"
+    )
+    seen = {**fleet(1000.0), "snapshot": snapshot(1000.0, queues=(still,))}
+    said = describe(seen, {1: report(0)}, {}, History(), since=0, texts=True)
+    assert said["queues"][0]["outlook"] == "worked on"
+
+
 @pytest.mark.parametrize(
     ("known", "outlook"),
     [

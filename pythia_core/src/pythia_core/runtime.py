@@ -52,6 +52,7 @@ NO_FIGURES: Mapping[str, Any] = {
     "parked": 0,
     "held": 0.0,
     "paused": [],
+    "full": [],
     "throttled": False,
     "partitions": 0,
 }

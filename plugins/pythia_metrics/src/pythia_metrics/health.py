@@ -7,7 +7,7 @@ or an exception, since whoever can reach the port may read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -17,7 +17,10 @@ from pythia_metrics.server import Answer
 __all__ = ["PROBES", "Check", "Facts", "probe"]
 
 LOOP_SECONDS = 10.0
-"""For how long the loop may be silent: it says something each second, and a machine may be slow."""
+"""For how long a supervisor's loop may be silent: it says something each second, and a machine may be slow."""
+
+ALONE_SECONDS = 60.0
+"""The same for a process without a supervisor, whose loop is its handlers' too: one that computes is not to be killed."""
 
 
 @attrs.frozen
@@ -29,12 +32,14 @@ class Facts:
         silence: seconds since then.
         loaded: some process has loaded plugins, configuration and workers, now or before.
         waiting: whom each process that is not ready waits for, by number.
+        reports: what the living said last of themselves, by number.
     """
 
     fleet: Mapping[str, Any] | None
     silence: float
     loaded: bool
     waiting: Mapping[int, str]
+    reports: Mapping[int, Mapping[str, Any]] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -52,7 +57,8 @@ class Check:
 
 
 def _loop(facts: Facts) -> list[Check]:
-    turns = facts.silence < LOOP_SECONDS
+    alone = facts.fleet is not None and not facts.fleet.get("supervised", True)
+    turns = facts.silence < (ALONE_SECONDS if alone else LOOP_SECONDS)
     return [Check("loop", turns, "" if turns else f"silent for {facts.silence:.0f} s")]
 
 
@@ -71,7 +77,24 @@ def _ready(facts: Facts) -> list[Check]:
     return [
         Check("processes", ready > 0, text),
         Check("running", not stopping, "a stop is under way" if stopping else ""),
+        Check("progress", True, "; ".join(_hindrances(facts))),
     ]
+
+
+def _hindrances(facts: Facts) -> Iterator[str]:
+    """Yield what keeps messages from being done, in our words. It fails no probe: another process would fare no better."""
+    workers = [worker for report in facts.reports.values() for worker in report.get("workers", ())]
+    stuck = [one["seconds"] for worker in workers for one in worker.get("stuck", ())]
+    if stuck:
+        count = "1 message" if len(stuck) == 1 else f"{len(stuck)} messages"
+        yield f"degraded, {count} stuck, for {max(stuck):.0f} s at most"
+    full = {reason for worker in workers for reason in worker.get("full", ())}
+    for reason in sorted({reason for worker in workers for reason in worker.get("paused", ())} - full):
+        yield f"degraded, intake stopped: {reason}"
+    at_work = any(worker.get("counters", {}).get("in_flight") for worker in workers)
+    snapshot = None if facts.fleet is None else facts.fleet.get("snapshot")
+    if snapshot is not None and any(queue.stalled for queue in snapshot.queues) and not at_work:
+        yield "degraded, messages wait and none is at work"
 
 
 def _why(facts: Facts) -> str:

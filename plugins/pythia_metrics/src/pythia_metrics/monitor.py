@@ -105,13 +105,14 @@ class MetricsMonitor(Monitor):
 
     def _probe(self, name: str, request: Request) -> Answer:
         check = request.path_params.get("check", "")
-        return probe(f"{name}/{check}" if check else name, self._facts(), request.query_params)
+        query = {**request.query_params, "exclude": ",".join(request.query_params.getlist("exclude"))}
+        return probe(f"{name}/{check}" if check else name, self._facts(), query)
 
     def _facts(self) -> Facts:
         with self._lock:
             silence = time.monotonic() - self._shown
             waiting = {number: report.get("waiting_for", "") for number, report in self._reports.items()}
-            return Facts(self._fleet, silence, self._loaded, waiting)
+            return Facts(self._fleet, silence, self._loaded, waiting, dict(self._reports))
 
     def families(self) -> list[Family]:
         """Return every metric as it stands now."""

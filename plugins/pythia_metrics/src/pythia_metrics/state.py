@@ -66,6 +66,7 @@ def describe(
 
 def _process(child: Mapping[str, Any], seen: Any, report: Mapping[str, Any], texts: bool) -> dict[str, Any]:
     workers = report.get("workers", ())
+    full = {reason for worker in workers for reason in worker.get("full", ())}
     said: dict[str, Any] = {
         name: getattr(seen, name, None) for name in ("busy", "rate", "service_s", "cpu", "age_s", "slots")
     }
@@ -77,7 +78,8 @@ def _process(child: Mapping[str, Any], seen: Any, report: Mapping[str, Any], tex
         "in_flight": report.get("counters", {}).get("in_flight"),
         "parked": sum(worker.get("parked", 0) for worker in workers),
         "partitions": sum(worker.get("partitions", 0) for worker in workers),
-        "paused": sorted({reason for worker in workers for reason in worker.get("paused", ())}),
+        "paused": sorted({reason for worker in workers for reason in worker.get("paused", ())} - full),
+        "full": sorted(full),
         "reasons": _reasons(workers, child, texts),
         **said,
     }
@@ -113,7 +115,8 @@ def _queue(
         == (queue.system, queue.destination, queue.group)
     ]
     said: Mapping[str, Any] = next((worker["queue"] for worker in mine if worker.get("queue")), {})
-    outlook = _outlook(queue)
+    at_work = sum(worker.get("counters", {}).get("in_flight", 0) for worker in mine)
+    outlook = _outlook(queue, bool(at_work))
     return {
         **attrs.asdict(queue),
         "worker": mine[0]["name"] if mine else "",
@@ -124,15 +127,18 @@ def _queue(
     }
 
 
-def _outlook(queue: QueueObservation) -> str:
-    """Say in a word where it goes: ``empty``, ``stalled``, ``grows``, ``shrinks``, ``steady``, or ``unknown``."""
+def _outlook(queue: QueueObservation, at_work: bool) -> str:
+    """Say in a word where it goes: ``empty``, ``stalled``, ``grows``, ``shrinks``, ``steady``, or ``unknown``.
+
+    What is not settled for long since a handler takes an hour is not stalled but ``worked on``.
+    """
     left = total((queue.backlog, queue.in_flight))
     if queue.backlog is None or queue.arrival_rate is None or queue.ack_rate is None:
         return "empty" if left == 0 else "unknown"
     if not left:
         return "empty"
     if not queue.ack_rate:
-        return "stalled"
+        return "worked on" if at_work else "stalled"
     gain = queue.arrival_rate - queue.ack_rate
     edge = 0.02 * max(queue.arrival_rate, queue.ack_rate)
     return "grows" if gain > edge else "shrinks" if gain < -edge else "steady"

@@ -376,7 +376,7 @@ class Engine:
     def figures(self) -> dict[str, Any]:
         """Return what is counted and what is so now, for reports; takes as long however many messages are in flight."""
         session, stats = self._session, self.stats
-        pauses = (*self.stops, *session.intake.reasons) if session is not None else tuple(self.stops)
+        full = () if session is None else tuple(session.intake.reasons)
         return {
             "counters": {**stats.counters(), "in_flight": stats.in_flight},
             "durations": list(stats.durations),
@@ -385,7 +385,8 @@ class Engine:
             "operations": {name: [done.buckets[:], done.total] for name, done in stats.operations.items()},
             "parked": len(self.parking) if hasattr(self, "parking") else 0,
             "held": self.sweep.held() if hasattr(self, "sweep") else 0.0,
-            "paused": list(pauses),
+            "paused": [*self.stops, *full],
+            "full": list(full),
             "throttled": bool(self.stops),
             "partitions": len(self.ledgers),
         }

@@ -113,12 +113,12 @@ function figures(fleet) {
   const drains = queues.map((queue) => queue.drain_s).filter(known);
   const rate = sum(fleet.processes.map((one) => one.rate));
   const outlooks = queues.map((queue) => queue.outlook);
-  const outlook = ["stalled", "grows", "shrinks", "steady", "empty"].find((word) => outlooks.includes(word)) || "unknown";
+  const outlook = ["stalled", "worked on", "grows", "shrinks", "steady", "empty"].find((word) => outlooks.includes(word)) || "unknown";
   const arrivals = latest("arrivals");
   const range = scaling.policy ? ", " + scaling.min + " to " + scaling.max : "";
   return [
     { name: "Messages left", value: number(left), unit: queues.some((queue) => queue.at_least) ? " or more" : "",
-      note: { stalled: "nothing is being settled", grows: "more come than go", shrinks: "more go than come", steady: "as many come as go", empty: "nothing is left", unknown: "" }[outlook],
+      note: { stalled: "nothing is being settled", "worked on": "none has been settled lately", grows: "more come than go", shrinks: "more go than come", steady: "as many come as go", empty: "nothing is left", unknown: "" }[outlook],
       kind: outlook === "stalled" ? "bad" : outlook === "grows" ? "warn" : "", line: "backlog" },
     { name: "Oldest message", value: duration(latest("oldest")), note: known(latest("oldest")) ? "" : "not known", line: "oldest" },
     { name: "Time to drain", value: drains.length ? duration(Math.max(...drains)) : "–",
@@ -323,7 +323,7 @@ function row(labels, wide) {
 }
 
 const SOURCE = ["Source", "Waiting", "In flight", "Oldest", "In /s", "Out /s", "Drained in", "Outlook"];
-const OUTLOOKS = { grows: "warn", stalled: "bad", shrinks: "good", empty: "good", steady: "good", unknown: "" };
+const OUTLOOKS = { grows: "warn", stalled: "bad", "worked on": "", shrinks: "good", empty: "good", steady: "good", unknown: "" };
 
 function showSource(node, queue) {
   const cells = node.children;
@@ -363,7 +363,9 @@ const KINDS = { ready: "good", waiting: "warn", starting: "warn", draining: "war
 
 function showProcess(node, one) {
   const cells = node.children;
-  say(cells[0], "process " + one.slot);
+  if (!cells[0].firstChild) cells[0].append(element("span"), element("div", { class: "sub" }));
+  say(cells[0].children[0], "process " + one.slot);
+  say(cells[0].children[1], one.full.length ? "has enough: " + one.full.join(", ") : "");
   if (!cells[1].firstChild) cells[1].append(element("span"));
   classed(cells[1].firstChild, "pill " + (KINDS[one.state] || ""));
   say(cells[1].firstChild, one.state);
