@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import pytest
 
 from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
 from pythia_core.contracts import Message, Output, WriteResult
@@ -121,10 +122,11 @@ async def test_a_failed_branch_is_retried_alone() -> None:
             assert (record.key, record.headers["h"]) == ("k", "v")
 
 
-async def test_a_failed_output_holds_back_later_ones_of_its_key_only() -> None:
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_failed_output_holds_back_later_ones_of_its_key_only(times: int) -> None:
     """P3: order per key holds through failures; other keys are written at once."""
     broker = MemoryBroker()
-    broker.fail_indexes({0: WriteError("busy")}, times=2)
+    broker.fail_indexes({0: WriteError("busy")}, times=times)
     async with producers(broker, "out") as (out,):
 
         async def handler(message: Message[Any]) -> Output:

@@ -748,13 +748,18 @@ def test_suspects_that_fail_do_not_keep_the_brake_engaged(ack: Any) -> None:
     world.run(then)
 
 
+@pytest.mark.parametrize("place", range(5))
 @pytest.mark.parametrize("ack", ["individual", "cumulative"])
-def test_with_nothing_but_suspects_the_brake_is_released(ack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_nothing_but_suspects_the_brake_is_released(
+    ack: Any, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """K6, U5, V6: each probes in its turn, alone; one that fails for ever does not take the turn of the others."""
     monkeypatch.setattr(
         random, "random", lambda: 1.0
     )  # so that the one that failed is due again when one may probe
-    world = Outage(b"bad", *[b"good %d" % n for n in range(20)], ack=ack)
+    suspects = [b"good %d" % n for n in range(20)]
+    suspects.insert(place, b"bad")  # whichever of them it is that probed last when the outage ends
+    world = Outage(*suspects, ack=ack)
 
     async def then(bench: Any) -> None:
         await trio.sleep(30)

@@ -16,7 +16,45 @@ def says(guarantee: str, module: str, old: str, new: str, test: str) -> Mutant:
     return Mutant(guarantee, f"pythia_core/engine/{module}.py", old, new, f"tests/engine/test_{test}")
 
 
+def manages(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of a module of the supervisor, whose test is that of its mind."""
+    path = f"pythia_core/supervisor/{module}.py"
+    return Mutant("supervisor", path, old, new, f"tests/supervisor/test_machine.py::test_{test}")
+
+
 SENTENCES: Final = (
+    # -- supervisor ----------------------------------------------------------------------------------------------
+    manages(
+        "roll",
+        '            return self._halt(fleet, self.new, f"is not ready',
+        '            return self._take_over(fleet, self.new) or self._halt(fleet, self.new, f"is not ready',
+        "a_roll_halts_at_the_first_that_does_not_get_ready",
+    ),
+    manages(
+        "roll",
+        "        if self.retiring in fleet.children:\n            return True\n",
+        "",
+        "a_roll_replaces_each_child_after_its_successor_is_ready",
+    ),
+    manages(
+        "machine",
+        "if self.roll is not None or self._recycling() or None in seats:",
+        "if self.roll is not None or None in seats:",
+        "recycled_one_at_a_time",
+    ),
+    manages(
+        "machine",
+        "if self.roll is not None or self._recycling() or None in seats:",
+        "if self.roll is not None or self._recycling():",
+        "nobody_is_recycled_while_another_child_is_missing",
+    ),
+    says(
+        "event loops",
+        "engine",
+        "        self.clock = loop_clock()\n",
+        "        self.clock = time.time\n",
+        "clock.py::test_a_wall_clock_that_jumps_changes_nothing",
+    ),
     # -- outcomes ------------------------------------------------------------------------------------------------
     says(
         "outcomes",
@@ -210,7 +248,7 @@ SENTENCES: Final = (
         "suspects",
         "        if self._engine.brake.engaged and message.id in self._probed:\n            return True\n",
         "",
-        "suspect_model.py::TestKillers",
+        "suspects.py::test_with_nothing_but_suspects_the_brake_is_released",
     ),
     says(
         "a message that kills its process",

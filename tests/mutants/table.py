@@ -34,6 +34,7 @@ GUARANTEES: Final = (
     "committer",
     "revoke",
     "stop",
+    "supervisor",
     "offloaded work",
     "cancellation",
     "health",

@@ -18,10 +18,12 @@ class Proxy:
 
     Args:
         target: port of the server on the loopback interface.
+        delay: seconds that every piece takes, on its way there and on its way back.
     """
 
     target: int
     port: int = 0
+    delay: float = 0.0
     connections: int = 0
     swallowed: int = 0
     _lose_answer_to: bytes | None = None
@@ -135,6 +137,8 @@ class Proxy:
         """Pass bytes on; return False where the connection is to be cut instead of the rest."""
         if self._stalled:
             await anyio.sleep_forever()
+        if self.delay:
+            await anyio.sleep(self.delay)
         left = self._passing.get(what, len(data))
         if what in self._passing:
             self._passing[what] = left - len(data)

@@ -200,3 +200,17 @@ def test_a_fleet_that_is_never_ready_ends_for_a_reason_of_its_own_only(
             assert "giving up" not in running.output()
             running.signal(signal.SIGTERM)
             assert running.ends() == 0
+
+
+@pytest.mark.parametrize("output", [">/dev/full", "> >(exec true)"], ids=["full disk", "reader gone"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, output: str, processes: int) -> None:
+    """The disk is full, or whoever read the log has gone: jobs are done, and a stop is a clean one."""
+    command = ["bash", "-c", f'exec "$@" {output} 2>&1', "bash", *COMMAND, "run", str(tmp_path / "jobs.py")]
+    with run(tmp_path, "-n", str(processes), command=command) as running:
+        running.wait_for("begin", processes)
+        running.open_gate()
+        running.wait_for("done", processes)
+        running.signal(signal.SIGTERM)
+        assert running.ends() == 0
+        assert len(running.events("shutdown")) == processes

@@ -518,6 +518,7 @@ def test_a_roll_replaces_each_child_after_its_successor_is_ready() -> None:
     assert w.feed(Asked("roll")) == [Spawn(3, 2)]
     assert w.later(5) == []
     assert w.ready(3) == [Tell(1, "stop")]
+    assert w.later(1) == []  # nobody else is begun while it drains
     assert w.feed(Died(1, 0)) == [Spawn(4, 0)]
     assert w.ready(4) == [Tell(2, "stop")]
     assert w.feed(Died(2, 0)) == []
