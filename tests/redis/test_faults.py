@@ -44,12 +44,12 @@ async def count_into(seen: Counter[int], message: Message[Any]) -> None:
 async def test_a_slow_network_costs_time_and_nothing_else(
     client: redis.Redis, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Half a second for each exchange: no deadline is met, no connection given up, nothing delivered twice or named slow."""
+    """A fifth of a second for each exchange: no deadline is met, no connection given up, nothing delivered twice or named slow."""
     caplog.set_level(logging.WARNING)
     add(client, 60)
     seen: Counter[int] = Counter()
     async with Proxy.before(redis_server.port) as proxy:
-        proxy.delay = 0.25
+        proxy.delay = 0.1
         engine = make_engine(proxy.redis_url, lambda message: count_into(seen, message))
         async with running(engine):
             await eventually(lambda: engine.stats.settled == 60, "all are settled", seconds=60)
