@@ -164,6 +164,16 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def hangups_heard() -> Iterator[None]:
+    """Have what is started hear hangups, also where the tests themselves run under nohup: to ignore one is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
 def run(
     folder: Path, *arguments: str, text: str = WORKER, command: list[str] | None = None
 ) -> Iterator[Running]:
@@ -171,7 +181,7 @@ def run(
     file = folder / "jobs.py"
     file.write_text(text)
     log = folder / "log"
-    with log.open("wb") as output:
+    with log.open("wb") as output, hangups_heard():
         popen = subprocess.Popen(
             [*(command or [*COMMAND, "run", str(file)]), *arguments],
             stdin=subprocess.DEVNULL,
@@ -218,14 +228,15 @@ def run_on_terminal(
     file.write_text(text)
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    popen = subprocess.Popen(
-        [sys.executable, "-c", TAKE_TERMINAL, *COMMAND, "run", str(file), *arguments],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        env=environment(),
-    )
+    with hangups_heard():
+        popen = subprocess.Popen(
+            [sys.executable, "-c", TAKE_TERMINAL, *COMMAND, "run", str(file), *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=environment(),
+        )
     os.close(slave)
     terminal = Terminal(master)
     reader = threading.Thread(target=terminal.read_on, daemon=True)
