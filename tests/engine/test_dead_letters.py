@@ -8,8 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
-from pythia_core.brokers.memory import MemoryBroker
-from pythia_core.contracts import HeaderValue, Message
+from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
+from pythia_core.contracts import Headers, HeaderValue, Message
+from pythia_core.engine.dead_letters import dead_letter
 from pythia_core.errors import Reject, WriteError
 from tests.engine.bench import Bench, Seen, running
 
@@ -101,6 +102,28 @@ async def test_a_dead_letter_that_can_never_be_written_whole_becomes_a_reference
     assert letter.value == body[:4096]
     assert letter.headers["pythia-body-bytes"] == "10000"
     assert letter.headers["pythia-body-sha256"] == hashlib.sha256(body).hexdigest()
+
+
+def test_a_reference_keeps_what_is_short() -> None:
+    """Whoever writes a key or headers as large as a broker takes does not stop a partition: its reference has room."""
+    headers: list[tuple[str, HeaderValue]] = [
+        ("short", "1"),
+        ("n" * 101, "2"),
+        ("long", b"v" * 1025),
+        *((f"h{n}", "v" * 1000) for n in range(99)),
+    ]
+    message = Message[Any](b"x" * 5000, key="k" * 2000, headers=Headers(headers))
+    names = {"source": "orders", "group": "", "worker": "w"}
+    letter, whole = (
+        dead_letter(message, ValueError("no"), MemoryProducer("dead"), reference=reference, **names)
+        for reference in (True, False)
+    )
+    kept = dict(letter.headers or ())
+    assert letter.key is None and letter.value == b"x" * 4096
+    assert kept["short"] == "1" and "h0" in kept and not {"n" * 101, "long", "h98"} & set(kept)
+    assert kept["pythia-key"] == "k" * 1024 and kept["pythia-body-bytes"] == "5000"
+    assert sum(len(name) + len(value or "") for name, value in kept.items()) < 32_768
+    assert whole.key == message.key and set(dict(headers)) <= set(dict(whole.headers or ()))
 
 
 async def stopped(bench: Bench, why: str) -> None:

@@ -9,6 +9,7 @@ import anyio.to_thread
 import pytest
 
 from pythia_core import Message, SubscriptionLost, WriteError
+from pythia_core.engine import watchdog
 from pythia_rabbitmq import RabbitMQAdmin, RabbitMQConsumer, RabbitMQProducer
 from pythia_rabbitmq.connection import ask
 from tests.rabbitmq.driving import Client, Members, make_engine, running
@@ -119,6 +120,34 @@ async def test_a_queue_that_is_deleted_under_a_worker_is_consumed_again(
         await eventually(lambda: engine.health().ready, "it was ready again")
         await client.publish(queue, 10)
         await eventually(lambda: len(seen) == 10, "all were seen")
+
+
+async def test_a_consumer_that_its_server_forgot_is_noticed(
+    rabbitmq_server: RabbitServer,
+    client: Client,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """R4: messages wait, nothing comes, and nobody says so; after a minute, shortened here, it is consumed anew."""
+    monkeypatch.setattr(watchdog, "SILENCE", 0.5)
+    monkeypatch.setattr(watchdog, "LOOK", 0.3)
+    seen: set[int] = set()
+
+    async def work(message: Message[Any]) -> None:
+        seen.add(message.body["n"])
+
+    engine = make_engine(rabbitmq_server.url, queue, work)
+    async with running(engine):
+        await eventually(lambda: engine.health().ready, "it was ready", seconds=20)
+        assert engine.session is not None
+        subscription: Any = engine.session._subscription
+        await subscription._channel.basic_cancel(subscription._consumer)
+        await client.publish(queue, 10)
+        await eventually(lambda: len(seen) == 10, "all were seen", seconds=40)
+        assert engine.stats.subscriptions == 2
+    assert "message(s) wait, and none has come" in caplog.text
+    assert await client.depth(queue) == 0
 
 
 async def test_a_quorum_queue_that_its_server_forgot_is_named_and_can_be_made_anew(

@@ -144,7 +144,14 @@ class Press:
             ContentHeader(properties=entry.properties, body_size=len(entry.body)),
             *map(ContentBody, self._split(entry.body)),
         )
-        return b"".join(pamqp_frame.marshal(frame, number) for frame in frames)
+        packed = [pamqp_frame.marshal(frame, number) for frame in frames]
+        if (
+            len(packed[1]) > self._channel.max_content_size
+        ):  # the server would end the connection, each time anew
+            raise ValueError(
+                f"key and headers take {len(packed[1])} bytes; the server takes {self._channel.max_content_size}"
+            )
+        return b"".join(packed)
 
     def _split(self, body: bytes) -> Iterator[bytes]:
         most = self._channel.max_content_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,11 @@ from pythia_core.engine.outcomes import Failure
 PREFIX = "pythia-"
 ERROR_TEXT = 1024  # characters kept of an error's text
 REFERENCE = 4096  # bytes kept of a body that is too large to be written again
+NAME_KEPT = 100  # bytes of a header's name, up to which a reference has the header: AMQP's clients cut off more than 128
+VALUE_KEPT = 1024  # bytes of a header's value, or of a key, the same
+HEADERS_KEPT = (
+    16_384  # bytes of headers that it has in all: in AMQP they are one frame, of 128 KiB at the most
+)
 
 
 def _when(seconds: float | None) -> str:
@@ -55,6 +60,19 @@ def key_text(key: Any) -> str | None:
     return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
 
 
+def _short(headers: Iterable[tuple[str, HeaderValue]]) -> Iterator[tuple[str, HeaderValue]]:
+    """Yield the headers that are short, as long as all of them together are."""
+    rest = HEADERS_KEPT
+    for name, value in headers:
+        if _size(name) <= NAME_KEPT and _size(value) <= VALUE_KEPT and rest > 0:
+            rest -= _size(name) + _size(value)
+            yield name, value
+
+
+def _size(text: str | bytes | None) -> int:
+    return len(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text or b"")
+
+
 def dead_letter(
     message: Message[Any],
     error: BaseException,
@@ -74,16 +92,19 @@ def dead_letter(
         source: name of what it was read from.
         group: the consumer group, or "".
         worker: name of the worker.
-        reference: True to keep only the first 4,096 bytes of the body and its SHA-256, for a body too large to write.
+        reference: True to keep only the first 4,096 bytes of the body and its SHA-256, and of headers and key what is short,
+            for a message too large to write.
     """
     headers: list[tuple[str, HeaderValue]] = [
         pair for pair in message.headers.items_all() if not pair[0].startswith(PREFIX)
     ]
-    headers += [(PREFIX + name, value) for name, value in _about(message, error, source, group, worker)]
+    about = [(PREFIX + name, value) for name, value in _about(message, error, source, group, worker)]
+    key = message.key if isinstance(message.key, (str, bytes, type(None))) else key_text(message.key)
     body = message.raw
     if reference:
-        headers.append((PREFIX + "body-bytes", str(len(body))))
-        headers.append((PREFIX + "body-sha256", hashlib.sha256(body).hexdigest()))
-        body = body[:REFERENCE]
-    key = message.key if isinstance(message.key, (str, bytes, type(None))) else key_text(message.key)
+        headers, about = list(_short(headers)), [(name, value[:VALUE_KEPT]) for name, value in about]
+        about.append((PREFIX + "body-bytes", str(len(body))))
+        about.append((PREFIX + "body-sha256", hashlib.sha256(body).hexdigest()))
+        key, body = key if _size(key) <= VALUE_KEPT else None, body[:REFERENCE]
+    headers += about
     return Output(sink, body, key=key, headers=headers)
