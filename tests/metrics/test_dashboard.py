@@ -107,6 +107,15 @@ def note(name: str) -> str:
     return f"document.querySelector('[data-key=\"{name}\"] .note').textContent"
 
 
+def test_a_scale_ends_above_every_value(browser: Browser, monitor: MetricsMonitor) -> None:
+    """At 99 of 100 too, where a chart of nothing but NaN was drawn."""
+    browser.open(url(monitor))
+    browser.wait_for(READY, "it is shown")
+    values = [0.0099, 0.995, 1, 9.9, 99, 100, 999.9]
+    tops = browser.evaluate(f"{values}.map(nice)")
+    assert all(value < top <= 2 * value for value, top in zip(values, tops, strict=True))
+
+
 def test_what_strangers_write_is_text(browser: Browser, monitor: MetricsMonitor) -> None:
     """A key that is a script, and an error that quotes it, are read and not run."""
     browser.open(url(monitor))

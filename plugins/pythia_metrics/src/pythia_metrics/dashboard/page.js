@@ -189,7 +189,7 @@ function path(points, floor = null, stepped = false) {
 function nice(top) {
   if (!(top > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(top));
-  return [1, 1.5, 2, 3, 4, 5, 8, 10].map((step) => step * power).find((step) => step >= top * 1.02);
+  return [1, 1.5, 2, 3, 4, 5, 8, 10, 15].map((step) => step * power).find((step) => step >= top * 1.02);
 }
 
 const CHARTS = {
