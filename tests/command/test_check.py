@@ -119,6 +119,31 @@ def test_without_a_sink_and_a_return_it_is_only_noted(folder: Path, body: str) -
     assert "has no sink: if it returns anything, that is dropped" in texts(found(), "note")
 
 
+DELAYS = {
+    "its own sink": ("return Output(None, 1, delay=5)", "asks for a delay in line 13"),
+    "the same, named": ("return Output(sink=self.sink, value=1, delay=5)", "asks for a delay in line 13"),
+    "sent": ("await self.sink.send(1, delay=5)", "asks for a delay in line 13"),
+    "another one": ("return Output(self.audit, 1, delay=5)", "MemoryProducer cannot hold an output back"),
+    "one that can": ("return Output(self.later, 1, delay=5)", ""),
+    "none": ("return Output(self.sink, 1, delay=None)", ""),
+    "something else": ("return self.shipping(1, delay=5)", ""),
+}
+
+
+@pytest.mark.parametrize(("body", "told"), DELAYS.values(), ids=DELAYS)
+def test_a_delay_that_a_sink_cannot_keep_is_an_error(folder: Path, body: str, told: str) -> None:
+    """It is known from the source, before a message becomes a dead letter by it."""
+    sinks = (
+        'sink = MemoryProducer("done", delays=False)\n    audit = MemoryProducer("audit", delays=False); '
+        'later = MemoryProducer("later")'
+    )
+    code = WORKER.replace('sink = MemoryProducer("done")', sinks).replace("return message.body", body)
+    (folder / "orders.py").write_text(code.replace("import Secret", "import Output, Secret"))
+    found_texts = texts(found(), "error")
+    assert told in found_texts
+    assert bool(told) == ("delay" in found_texts)
+
+
 def test_a_function_without_a_source_returns_nothing_that_can_be_seen() -> None:
     """It was typed in, or is written in C."""
     assert returning_lines(print) == []

@@ -231,3 +231,44 @@ async def test_a_result_of_a_failed_attempt_is_not_written() -> None:
         async with running(handler, b"1", broker=broker, sink=out) as bench:
             await bench.until_settled(1)
             assert written(broker, "out") == [b"1"]
+
+
+async def test_an_output_keeps_its_delay_on_its_way_to_the_workers_sink() -> None:
+    """One that names no sink is given the worker's, and nothing else of it changes."""
+    broker = MemoryBroker()
+
+    async def later(message: Message[Any]) -> Output:
+        return Output(None, message.raw, delay=3600)
+
+    async with (
+        producers(broker, "out") as (out,),
+        running(later, b"1", broker=broker, sink=out) as bench,
+    ):
+        await bench.until_settled(1)
+    assert [(record.value, record.delay) for record in broker.held("out")] == [(b"1", 3600)]
+    assert written(broker, "out") == []
+
+
+async def test_no_output_with_a_delay_reaches_a_sink_that_cannot_hold_it_back() -> None:
+    """P6: its message is a dead letter that says what to do, and what is beside it is written."""
+    broker = MemoryBroker()
+    out = Heedless("out", broker=broker, delays=False)
+
+    async def later(message: Message[Any]) -> Output:
+        return Output(None, message.raw, delay=5 if message.raw == b"1" else None)
+
+    async with out, running(later, b"1", b"2", broker=broker, sink=out) as bench:
+        await bench.until_settled(2)
+        (letter,) = bench.dead
+        text = str(letter.headers["pythia-error-message"])
+    assert letter.value == b"1" and "Heedless cannot hold an output back" in text and "Retry(delay)" in text
+    assert written(broker, "out") == [b"2"] and broker.held("out") == []
+
+
+class Heedless(MemoryProducer):
+    """A sink of somebody who has never heard of delays: it writes at once whatever it is given."""
+
+    async def write(self, outputs: Sequence[Output]) -> WriteResult:
+        for output in outputs:
+            self.broker.publish(self.topic, output.value)
+        return WriteResult(range(len(outputs)))

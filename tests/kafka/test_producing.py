@@ -184,3 +184,18 @@ async def test_every_compression_is_written_and_read(
     assert [record.value for record in await read(kafka_server.address, topic, 100)] == [b"x" * 500] * 100
     member = await members(topic)
     assert [message.raw for message in await member.receive(100)] == [b"x" * 500] * 100
+
+
+async def test_kafka_holds_nothing_back(
+    producer: KafkaProducer, kafka_server: KafkaServer, topic: str
+) -> None:
+    """It has no way to; what asks for it fails for good, says what to do, and what is beside it is written."""
+    assert not producer.delays
+    with pytest.raises(WriteError, match=r"KafkaProducer cannot hold an output back.*Retry\(delay\)"):
+        await producer.send(b"1", delay=1)
+    result = await producer.write([Output(producer, b"2", delay=1), Output(producer, b"3")])
+    assert list(result.confirmed) == [1]
+    error = result.error(0)
+    assert error is not None and error.permanent
+    (record,) = await read(kafka_server.address, topic, 1)
+    assert record.value == b"3"

@@ -48,6 +48,7 @@ GUARANTEES: Final = (
     "typed bodies",
     "what is stuck",
     "positions that are moved",
+    "delays",
 )
 
 
@@ -2027,5 +2028,48 @@ MUTANTS: Final = (
         '.append((partition, offset, ""))',
         '.append((partition, offset, "1:6-7"))',
         "tests/kafka/test_positions.py::test_the_note_beside_an_offset_goes_with_it",
+    ),
+    # -- delays: held back for good, moved once, and never written at once instead ----------------------------------
+    engine(
+        "delays",
+        "publisher",
+        "list(self._next()) if self._delays else list(self._at_once(self._next()))",
+        "list(self._next())",
+        "test_outputs.py::test_no_output_with_a_delay_reaches_a_sink_that_cannot_hold_it_back",
+    ),
+    engine(
+        "delays",
+        "disposition",
+        "headers=output.headers, delay=output.delay",
+        "headers=output.headers",
+        "test_outputs.py::test_an_output_keeps_its_delay_on_its_way_to_the_workers_sink",
+    ),
+    Mutant(
+        "delays",
+        "pythia_redis/lua/due.lua",
+        "  redis.call('ZREM', held, member)\n",
+        "",
+        "tests/redis/test_delays.py::test_an_entry_comes_when_it_is_due_and_not_before",
+    ),
+    Mutant(
+        "delays",
+        "pythia_redis/lua/due.lua",
+        "if tonumber(first[2]) > now then return {0, first[2] - now} end\n",
+        "now = now + 3600000\n",
+        "tests/redis/test_delays.py::test_an_entry_comes_when_it_is_due_and_not_before",
+    ),
+    Mutant(
+        "delays",
+        "pythia_redis/inspector.py",
+        " + (due if isinstance(due, int) else 0)",
+        "",
+        "tests/redis/test_delays.py::test_what_is_due_counts_as_waiting",
+    ),
+    Mutant(
+        "delays",
+        "pythia_redis/writing.py",
+        "next((one for one in answer if isinstance(one, Exception)), None)",
+        "None",
+        "tests/redis/test_delays.py::test_an_entry_that_is_refused_within_a_transaction_is_not_confirmed",
     ),
 )

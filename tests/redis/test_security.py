@@ -26,6 +26,7 @@ CONSUMER = (
     "+time +evalsha +eval +client|setname +client|id +client|unblock +select"
 )
 SHARER = "+get +set +del +pttl +time +evalsha +eval +client|setname +select"
+HOLDER, MOVER = "+zadd +time +eval", "+zrange +zrangebyscore +zrem +xadd"
 PRODUCER = "+xadd +type +ping +multi +exec +client|setname +select"
 
 
@@ -54,6 +55,8 @@ def test_the_readme_shows_the_permissions() -> None:
     assert f"~events* {CONSUMER}" in shown
     assert f"~events* {PRODUCER}" in shown
     assert f"~pythia:rate:* ~pythia:done:* {SHARER}" in shown
+    assert f"`~{{events}}:held {HOLDER}`" in shown
+    assert f"`~{{events}}:held {MOVER}`" in shown
 
 
 async def test_few_permissions_are_enough(
@@ -85,6 +88,28 @@ async def test_few_permissions_are_enough(
     log: Any = client.acl_log()
     denied = {entry["object"] for entry in log if entry["reason"] == "command"}
     assert denied <= {"config|get", "config"}  # the second is how Redis 6.2 says it
+
+
+async def test_few_permissions_more_are_enough_for_delays(
+    client: redis.Redis,
+    redis_server: RedisServer,
+    add_user: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the README names besides; without them a reader reads on, and says once what it may not."""
+    add_user("reader", f"~{{events}}:held {CONSUMER} {MOVER}")
+    add_user("old-reader", CONSUMER)
+    add_user("writer", f"~{{events}}:held {PRODUCER} {HOLDER}")
+    async with RedisStreamsProducer("events", url=with_user(redis_server, "writer")) as producer:
+        await producer.send(b"1", key="k", delay=0.001)
+        await producer.send(b"2")
+    async with Member.join("events", url=with_user(redis_server, "old-reader")) as member:
+        (message,) = await member.receive(1)
+        assert message.raw == b"2" and await member.settle(done=[message]) == []
+    assert "cannot be moved into 'events'" in caplog.text
+    async with Member.join("events", url=with_user(redis_server, "reader")) as member:
+        (message,) = await member.receive(1)
+        assert message.raw == b"1"
 
 
 async def test_a_wrong_password_is_a_clear_error(

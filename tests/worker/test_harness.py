@@ -7,6 +7,7 @@ import pytest
 
 from pythia import Message, Output, Reject, Retry, Worker
 from pythia.brokers.kafka import KafkaConsumer, KafkaProducer
+from pythia.brokers.redis import RedisStreamsProducer
 from pythia.config import WorkerConfig
 from pythia.testing import WorkerHarness, in_virtual_time
 
@@ -76,3 +77,28 @@ async def test_what_is_not_done_in_time_is_told() -> None:
             harness.send({"id": 1, "amount": 5, "failures": 1})
             await harness.until_done(seconds=10)
     assert "until 1 messages are settled; 0 are" in str(raised.value.exceptions[0])
+
+
+async def test_what_is_to_be_held_back_is_seen_at_once() -> None:
+    """A test asks for how long, and waits for nothing; a sink that cannot hold back cannot in a test either."""
+    worker = Reminders()
+    async with WorkerHarness(worker) as harness:
+        harness.send({"id": 1})
+        await harness.until_done()
+        assert [(letter.body, letter.delay) for letter in harness.outputs] == [({"remind": 1}, 3600.0)]
+    on_kafka = Reminders()
+    on_kafka.sink = KafkaProducer("reminders", bootstrap_servers="nowhere:9092")
+    async with WorkerHarness(on_kafka) as harness:
+        harness.send({"id": 1})
+        await harness.until_done()
+        assert not harness.outputs and len(harness.dead_letters) == 1
+
+
+class Reminders(Worker[Any]):
+    """Has somebody reminded in an hour."""
+
+    source = KafkaConsumer("orders", bootstrap_servers="nowhere:9092")
+    sink: Any = RedisStreamsProducer("reminders", url="redis://nowhere")
+
+    async def process(self, message: Message[Any]) -> Any:
+        return Output(None, {"remind": message.body["id"]}, delay=3600)

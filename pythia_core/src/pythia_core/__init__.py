@@ -89,7 +89,7 @@ from pythia_core.errors import (
     SubscriptionLost,
     WriteError,
 )
-from pythia_core.outputs import held_back, prepare_outputs
+from pythia_core.outputs import cannot_delay, held_back, milliseconds, prepare_outputs
 from pythia_core.secret import Secret, is_loopback, mask_url
 from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 
@@ -180,6 +180,7 @@ __all__ = [
     "WorkerObservation",
     "WriteError",
     "WriteResult",
+    "cannot_delay",
     "decode",
     "encode",
     "full_jitter",
@@ -187,6 +188,7 @@ __all__ = [
     "hookimpl",
     "is_loopback",
     "mask_url",
+    "milliseconds",
     "outgoing",
     "prepare_outputs",
     "process_figures",

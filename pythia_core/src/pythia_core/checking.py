@@ -23,8 +23,9 @@ from pythia_core.engine.engine import effective_order
 from pythia_core.errors import ConfigError, PythiaError
 from pythia_core.handlers import is_async, takes_batches
 from pythia_core.loader import load_workers
+from pythia_core.outputs import cannot_delay
 from pythia_core.plugins import Registry, discover
-from pythia_core.returns import returning_lines
+from pythia_core.returns import delaying_calls, returning_lines
 from pythia_core.runtime import Runtime
 from pythia_core.together import event_loop_options
 from pythia_core.worker import NoSink, Worker, worker_name
@@ -173,6 +174,10 @@ def _writing(runtime: Runtime) -> Iterator[Fact]:
         )
     else:
         yield "note", "has no sink: if it returns anything, that is dropped"
+    for line, attribute in delaying_calls(type(runtime.worker)):
+        asked = sink if attribute == "sink" else getattr(runtime.worker, attribute, None)
+        if isinstance(asked, Sink) and not asked.delays:
+            yield "error", f"asks for a delay in line {line}, but {cannot_delay(asked)}"
 
 
 def _dead_lettering(runtime: Runtime) -> Iterator[Fact]:

@@ -5,13 +5,14 @@ It stands apart from the contract of a sink, which says what has to hold, becaus
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
-from pythia_core.contracts.sink import Output
+from pythia_core.contracts.sink import Output, cannot_delay
 from pythia_core.errors import WriteError
 
-__all__ = ["held_back", "prepare_outputs"]
+__all__ = ["cannot_delay", "held_back", "milliseconds", "prepare_outputs"]
 
 Entry = TypeVar("Entry")
 
@@ -43,3 +44,23 @@ def prepare_outputs(
 def held_back(key: Hashable) -> WriteError:
     """Return why an output is not written whose key has an earlier one that was not."""
     return WriteError(f"an earlier output of key {key!r} was not written")
+
+
+def milliseconds(output: Output, *, most: int) -> int:
+    """Return for how many milliseconds an output is to be held back, rounded up; 0 if not at all.
+
+    Args:
+        output: which.
+        most: what the broker can bear.
+
+    Raises:
+        WriteError: for good, if its delay is no time, or too long.
+    """
+    delay = output.delay
+    if delay is None:
+        return 0
+    if not isinstance(delay, int | float) or not 0 <= delay * 1000 <= most:
+        raise WriteError(
+            f"delay is {delay!r}: it is a number of seconds, from 0 to {most // 1000:,}", permanent=True
+        )
+    return math.ceil(delay * 1000)

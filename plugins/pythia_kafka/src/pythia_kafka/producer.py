@@ -16,6 +16,7 @@ from pythia_core import (
     Sink,
     WriteError,
     WriteResult,
+    cannot_delay,
     encode,
     prepare_outputs,
 )
@@ -127,6 +128,8 @@ class KafkaProducer(KafkaOptions, Sink):
     def _entry(self, index: int, output: Output) -> Entry:
         from pythia_kafka.writing import Entry, key_bytes, to_headers
 
+        if output.delay is not None:
+            raise cannot_delay(self)
         value = output.value
         try:
             key = key_bytes(output.key)

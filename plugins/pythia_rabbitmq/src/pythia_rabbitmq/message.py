@@ -22,6 +22,7 @@ KEY: Final = "x-pythia-key"
 CONTENT_TYPE: Final = "content-type"
 COUNT: Final = "x-delivery-count"  # of a quorum queue: deliveries before this one
 PERSISTENT: Final = 2
+DEATHS: Final = ("x-death", "x-first-death-", "x-last-death-")  # what the server says of a message's way
 LONGEST_NAME: Final = 128  # bytes of a header's name; pamqp cuts off the rest
 
 _tag = Struct(">Q").unpack_from
@@ -160,6 +161,8 @@ def to_properties(output: Output, content_type: str | None) -> spec.Basic.Proper
         if name.lower() == CONTENT_TYPE and isinstance(value, str):
             content_type = value
             continue
+        if name.startswith(DEATHS):
+            continue  # handed on with the headers of another message, it is taken for this one's: RabbitMQ 3 drops cycles
         if len(name.encode()) > LONGEST_NAME:
             raise ValueError(
                 f"a header's name of {len(name.encode())} bytes, at most {LONGEST_NAME} are taken"

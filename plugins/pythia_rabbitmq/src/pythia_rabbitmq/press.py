@@ -25,6 +25,7 @@ from pamqp.header import ContentHeader
 
 from pythia_core import WriteError
 from pythia_rabbitmq.connection import Line, describe, log
+from pythia_rabbitmq.delays import place
 
 AT_ONCE: Final = 1 << 20  # bytes in one write to the client
 
@@ -39,6 +40,7 @@ class Entry:
         routing_key: where it goes.
         properties: as AMQP has them.
         body: as bytes.
+        wait: milliseconds for which it is held back.
     """
 
     index: int
@@ -46,6 +48,7 @@ class Entry:
     routing_key: str
     properties: spec.Basic.Properties
     body: bytes
+    wait: int = 0
 
 
 class Batch:
@@ -139,8 +142,9 @@ class Press:
     def _pack(self, entry: Entry) -> bytes:
         number = self._channel.number
         entry.properties.message_id = f"{self._names}-{self._number + 1}"
+        exchange = place(self._exchange, entry.wait) if entry.wait else self._exchange
         frames: tuple[Any, ...] = (
-            spec.Basic.Publish(exchange=self._exchange, routing_key=entry.routing_key, mandatory=True),
+            spec.Basic.Publish(exchange=exchange, routing_key=entry.routing_key, mandatory=True),
             ContentHeader(properties=entry.properties, body_size=len(entry.body)),
             *map(ContentBody, self._split(entry.body)),
         )

@@ -17,6 +17,7 @@ from pythia_core import (
     WriteError,
     WriteResult,
     encode,
+    milliseconds,
     prepare_outputs,
 )
 from pythia_rabbitmq.options import RabbitMQOptions
@@ -81,6 +82,11 @@ class RabbitMQProducer(RabbitMQOptions, Sink):
         """The queue, or exchange and routing key."""
         return self.queue or f"{self.exchange}:{self.routing_key or '*'}"
 
+    @property
+    def delays(self) -> bool:
+        """Yes: in a quorum queue for each different delay, of two digits, from which messages go on to the exchange."""
+        return True
+
     async def open(self) -> None:
         """Connect, and make the queue if that was asked for.
 
@@ -128,6 +134,7 @@ class RabbitMQProducer(RabbitMQOptions, Sink):
         return self._writer
 
     def _entry(self, index: int, output: Output) -> Entry:
+        from pythia_rabbitmq.delays import LONGEST, rounded
         from pythia_rabbitmq.message import to_properties
         from pythia_rabbitmq.press import Entry
 
@@ -148,7 +155,8 @@ class RabbitMQProducer(RabbitMQOptions, Sink):
             raise WriteError(text, permanent=True) from None
         except ValueError as error:
             raise WriteError(str(error), permanent=True) from None
-        return Entry(index, output.key, routing_key, properties, body)
+        wait = milliseconds(output, most=LONGEST) if output.delay is not None else 0
+        return Entry(index, output.key, routing_key, properties, body, rounded(wait))
 
     def _routing_key(self, output: Output) -> str:
         key = self.queue or self.routing_key

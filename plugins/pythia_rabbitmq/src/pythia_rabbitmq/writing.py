@@ -15,6 +15,7 @@ import anyio
 
 from pythia_core import WriteError, WriteResult, held_back
 from pythia_rabbitmq.connection import ConnectionLost, Line, Mismatch, NotThere, connect, log
+from pythia_rabbitmq.delays import Delays
 from pythia_rabbitmq.options import Address
 from pythia_rabbitmq.press import Batch, Entry, Press
 from pythia_rabbitmq.queues import declare, exchange_must_be_there, must_be_there
@@ -48,6 +49,7 @@ class Writer:
         self._declare = declare
         self._durable = durable
         self._seconds = seconds
+        self._delays = Delays(exchange)
         self._press: Press | None = None
         self._lock = anyio.Lock()
         self._closed = False
@@ -122,15 +124,35 @@ class Writer:
         except WriteError as error:
             errors.update({entry.index: error for entry in entries})
             return
+        entries = await self._with_places(press.line, entries, errors)
+        if not entries:
+            return
         batch = Batch(entries, errors)
         try:
             with anyio.CancelScope(deadline=deadline):
                 await press.publish(batch)
         finally:
             batch.give_up(press.why(self._seconds))
+            if any(entry.wait and entry.index in errors for entry in entries):
+                self._delays.forget()
             if press.pending:
                 press.pending.clear()
                 await self._discard()
+
+    async def _with_places(
+        self, line: Line, entries: Sequence[Entry], errors: dict[int, WriteError]
+    ) -> Sequence[Entry]:
+        """Return the entries that can be published: those that are held back need a place for that, which is made."""
+        waits = {entry.wait for entry in entries if entry.wait}
+        if not waits:
+            return entries
+        try:
+            await self._delays.make(line, waits)
+        except (ConnectionLost, Mismatch) as error:
+            text = f"it cannot be held back: {error}"
+            errors.update({entry.index: WriteError(text) for entry in entries if entry.wait})
+            return [entry for entry in entries if not entry.wait]
+        return entries
 
     async def check(self) -> None:
         """Raise if the exchange or the queue is not there, or make the queue if that was asked for.

@@ -64,6 +64,13 @@ class RedisStreamsAdmin(RedisOptions, Resource):
         """Return how many entries a group has not been handed yet: at least so many, where Redis has lost count."""
         return (await self.backlog(consumer_group, stream)).waiting or 0
 
+    async def get_held(self, stream: str) -> int:
+        """Return how many entries of a stream are held back for their delay, due or not."""
+        from pythia_redis.held import held_key
+
+        held: int = await self._opened().call("ZCARD", held_key(stream))
+        return held
+
     async def trim_settled(self, stream: str) -> int:
         """Remove the entries that every group has settled, and return how many.
 

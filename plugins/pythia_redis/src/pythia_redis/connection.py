@@ -111,19 +111,22 @@ class Wire:
             if len(answers) < expected:
                 await self._drop()
 
-    async def run(self, script: Script, key: str, *calls: Command, seconds: float = SECONDS) -> list[Any]:
-        """Run a script on a key, once for each of ``calls``, all in one round trip, and return the answers.
+    async def run(
+        self, script: Script, key: str | tuple[str, ...], *calls: Command, seconds: float = SECONDS
+    ) -> list[Any]:
+        """Run a script on a key or several, once for each of ``calls``, all in one round trip, and return the answers.
 
         Raises:
             ConnectionLost: if an answer is missing.
         """
+        keys = (key,) if isinstance(key, str) else key
         answers = await self.pipeline(
-            [("EVALSHA", script.sha, 1, key, *call) for call in calls], seconds=seconds
+            [("EVALSHA", script.sha, len(keys), *keys, *call) for call in calls], seconds=seconds
         )
         for index, answer in enumerate(answers):
             if isinstance(answer, exceptions.NoScriptError):  # so it did not run: a restart empties the cache
                 (answers[index],) = await self.pipeline(
-                    [("EVAL", script.text, 1, key, *calls[index])], seconds=seconds
+                    [("EVAL", script.text, len(keys), *keys, *calls[index])], seconds=seconds
                 )
         return answers
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from pythia_core import Backlog, Inspector
 from pythia_redis.connection import Wire
 from pythia_redis.group import value
+from pythia_redis.held import held_key
 from pythia_redis.message import RedisMessage
 from pythia_redis.options import Address
 from pythia_redis.scripts import BACKLOG
@@ -83,13 +84,17 @@ class RedisInspector(Inspector):
 
 
 async def ask_backlog(wire: Wire, stream: str, group: str, start_from: str = "earliest") -> Backlog:
-    """Return what a group has left of a stream; see :class:`RedisInspector`."""
+    """Return what a group has left of a stream; see :class:`RedisInspector`.
+
+    What was held back and is due counts, though it is not in the stream yet: it needs a reader to get there.
+    """
     (answer,) = await wire.run(BACKLOG, stream, (group, MOST_COUNTED))
     known, lag, counted, pending, oldest, following, now = value(answer)
     if not known and start_from == "latest":
         return Backlog()  # what it is to read is decided when it is made
+    (due,) = await wire.pipeline([("ZCOUNT", held_key(stream), "-inf", now * 1000)])
     return Backlog(
-        waiting=lag if lag >= 0 else counted,
+        waiting=(lag if lag >= 0 else counted) + (due if isinstance(due, int) else 0),
         in_flight=pending,
         at_least=lag < 0 and counted >= MOST_COUNTED,
         oldest_age_seconds=_age((oldest or following).decode(), now),

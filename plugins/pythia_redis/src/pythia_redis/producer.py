@@ -17,6 +17,7 @@ from pythia_core import (
     WriteError,
     WriteResult,
     encode,
+    milliseconds,
     prepare_outputs,
 )
 from pythia_redis.options import RedisOptions
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pythia_redis.writing import Entry
 
 LARGEST: Final = 512 << 20  # bytes of any text, Redis's default
+LONGEST_HELD: Final = 1 << 43  # milliseconds, 278 years: added to the time it is still exact as a score
 
 
 @attrs.define(eq=False)
@@ -73,6 +75,11 @@ class RedisStreamsProducer(RedisOptions, Sink):
     def name(self) -> str:
         """The stream."""
         return self.stream
+
+    @property
+    def delays(self) -> bool:
+        """Yes: in a sorted set beside the stream, which Pythia's consumers of the stream move from what is due."""
+        return True
 
     async def open(self) -> None:
         """Connect, and ask how large a body may be: a larger one makes the server close the connection unheard."""
@@ -132,8 +139,13 @@ class RedisStreamsProducer(RedisOptions, Sink):
                 f"a body of {len(body)} bytes: Redis takes at most {self._largest}", permanent=True
             )
         trim = () if self.maxlen is None else ("MAXLEN", "~", self.maxlen)
+        held_ms = milliseconds(output, most=LONGEST_HELD)
         try:
             fields = to_fields(output, body, None if is_body else self.codec.content_type)
+            if held_ms:
+                from pythia_redis.held import pack_held
+
+                return Entry(index, output.key, pack_held(self.stream, held_ms, self.maxlen, fields))
             return Entry(index, output.key, pack(("XADD", self.stream, *trim, "*", *fields)))
         except (TypeError, AttributeError, UnicodeError) as error:
             text = f"key or headers are not all str, bytes or None: {type(error).__name__}"

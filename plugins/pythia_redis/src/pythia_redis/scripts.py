@@ -11,7 +11,9 @@ __all__ = [
     "ABANDON",
     "BACKLOG",
     "BEGIN",
+    "DUE",
     "FORGET",
+    "HOLD",
     "MOVE",
     "REAP",
     "SEEK",
@@ -39,7 +41,9 @@ def _load(name: str) -> Script:
 ABANDON = _load("abandon")
 BACKLOG = _load("backlog")
 BEGIN = _load("begin")
+DUE = _load("due")
 FORGET = _load("forget")
+HOLD = _load("hold")
 MOVE = _load("move")
 REAP = _load("reap")
 SEEK = _load("seek")

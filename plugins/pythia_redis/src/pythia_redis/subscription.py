@@ -24,6 +24,7 @@ from pythia_core import (
 from pythia_redis.claim import Claims
 from pythia_redis.connection import SECONDS, Command, ConnectionLost, Wire
 from pythia_redis.group import Group, is_gone, log, make_group, remake_group
+from pythia_redis.held import Held
 from pythia_redis.message import RedisMessage
 from pythia_redis.options import Address
 from pythia_redis.scripts import REAP
@@ -60,6 +61,7 @@ class RedisSubscription(Subscription):
         self._held: dict[str, int] = {}  # see Settler
         self._uncounted: set[str] = set()  # see Claims
         self._claims = Claims(self._reader, group, self._held, self._uncounted)
+        self._due = Held(self._reader, group.stream)
         self._outage = group.lease_ms / 3000
         self._failing_since: float | None = None
         self._failures = 0
@@ -133,6 +135,7 @@ class RedisSubscription(Subscription):
             return found
         if self._stopped:
             return ()
+        wait = await self._due.move_due(wait)
         time, answer = await self._reader.pipeline(
             [("TIME",), self._read(limit, wait)], seconds=wait + SECONDS
         )

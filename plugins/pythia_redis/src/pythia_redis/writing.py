@@ -117,6 +117,8 @@ def _skipped() -> WriteError | None:
 
 
 def _error(answer: Any) -> WriteError | None:
+    if isinstance(answer, list):  # of a transaction: what was refused only as it was carried out
+        answer = next((one for one in answer if isinstance(one, Exception)), None)
     return WriteError(f"Redis refused it: {answer}") if isinstance(answer, Exception) else None
 
 

@@ -25,12 +25,15 @@ class Output:
         value: bytes go as they are, anything else is encoded by the sink's codec (JSON).
         key: what ordering goes by at the receiving side, str or bytes, or None.
         headers: a mapping, or pairs where a name repeats.
+        delay: seconds for which the broker is to hold it back, where the sink can (:attr:`Sink.delays`); None for none. It
+            is confirmed once the broker has it for good. Held outputs keep no order, not even those of one key.
     """
 
     sink: Sink | None
     value: Any
     key: str | bytes | None = attrs.field(default=None, kw_only=True)
     headers: HeaderInput | None = attrs.field(default=None, kw_only=True)
+    delay: float | None = attrs.field(default=None, kw_only=True)
 
     def with_header(self, name: str, value: HeaderValue) -> Output:
         """Return this output with one header more, unless it has one of this name."""
@@ -82,6 +85,15 @@ class Sink(Resource):
         """One, unless it says otherwise; see :class:`Resource`."""
         return 1
 
+    @property
+    def delays(self) -> bool:
+        """Whether the broker can hold an output back (``Output(delay=)``). The engine gives no such output to one that cannot.
+
+        One that says so holds it back durably, so that neither its own end nor the broker's restart brings it sooner or
+        loses it.
+        """
+        return False
+
     @abstractmethod
     async def write(self, outputs: Sequence[Output]) -> WriteResult:
         """Write all of them and account for each one once the broker has confirmed or refused it.
@@ -91,14 +103,21 @@ class Sink(Resource):
         """
 
     async def send(
-        self, value: Any, *, key: str | bytes | None = None, headers: HeaderInput | None = None
+        self,
+        value: Any,
+        *,
+        key: str | bytes | None = None,
+        headers: HeaderInput | None = None,
+        delay: float | None = None,
     ) -> None:
-        """Write one output and return when the broker has confirmed it, by way of what ``outgoing`` is.
+        """Write one output and return when the broker has confirmed it, by way of what ``outgoing`` is; see :class:`Output`.
 
         Raises:
             WriteError: if it is not confirmed.
         """
-        output = Output(self, value, key=key, headers=headers)
+        if delay is not None and not self.delays:
+            raise cannot_delay(self)
+        output = Output(self, value, key=key, headers=headers, delay=delay)
         if (prepare := outgoing.get()) is not None:
             output = prepare(output)
         result = await self.write([output])
@@ -107,3 +126,12 @@ class Sink(Resource):
 
     async def check(self) -> None:
         """Raise if nothing can be written here now (a missing topic, no permission). Asked at the worker's start."""
+
+
+def cannot_delay(sink: Sink) -> WriteError:
+    """Return why a sink does not take an output with a delay, and what to do instead."""
+    return WriteError(
+        f"{type(sink).__name__} cannot hold an output back (delay=): have the worker that reads {sink.name} raise "
+        "Retry(delay) until it is time, or send to a broker that can, RabbitMQ or Redis",
+        permanent=True,
+    )

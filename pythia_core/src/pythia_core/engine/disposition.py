@@ -193,7 +193,7 @@ class Disposition:
         return [
             output
             if output.sink is not None
-            else Output(self._sink, output.value, key=output.key, headers=output.headers)
+            else Output(self._sink, output.value, key=output.key, headers=output.headers, delay=output.delay)
             for output in outputs
             if output.sink is not None or self._sink is not None
         ]

@@ -8,6 +8,7 @@ Invariants:
   ones of its key wait.
 - P4. An output that can never be written ends its job: the job's owner decides what becomes of the message.
 - P5. Outputs of a message whose ledger is closed are dropped unwritten; what is already being written is ignored.
+- P6. No output with a delay reaches a sink that cannot hold it back: written at once it would be too soon.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from anyio.abc import TaskGroup
 
 from pythia_core.backoff import full_jitter
 from pythia_core.contracts.message import Message
-from pythia_core.contracts.sink import Output, Sink, WriteResult
+from pythia_core.contracts.sink import Output, Sink, WriteResult, cannot_delay
 from pythia_core.errors import ConfigError, NotOpenError, WriteError
 
 log = logging.getLogger("pythia.publisher")
@@ -149,6 +150,7 @@ class SinkWriter:
         wrote: Callable[[float], None],
     ) -> None:
         self._sink = sink
+        self._delays = sink.delays
         self._batch = batch
         self._settle = settle
         self._wrote = wrote
@@ -168,7 +170,7 @@ class SinkWriter:
                 if not self._queue:
                     self._more = anyio.Event()
                     await self._more.wait()
-                batch = list(self._next())
+                batch = list(self._next()) if self._delays else list(self._at_once(self._next()))
                 if batch:
                     await self._write(batch, retries)
 
@@ -185,6 +187,14 @@ class SinkWriter:
             else:
                 taken += 1
                 yield pending
+
+    def _at_once(self, batch: Iterator[Pending]) -> Iterator[Pending]:
+        """Leave out, for good, what a sink would have to hold back that cannot."""
+        for pending in batch:
+            if pending.output.delay is None:
+                yield pending
+            else:
+                self._settle(pending, cannot_delay(self._sink))
 
     async def _write(self, batch: list[Pending], retries: TaskGroup) -> None:
         result = await self._attempt([pending.output for pending in batch])

@@ -37,11 +37,13 @@ class Letter:
         raw: its bytes.
         key: what ordering goes by.
         headers: of it; a dead letter's say where it came from and why it is dead.
+        delay: seconds for which the broker is to hold it back.
     """
 
     raw: bytes
     key: Any
     headers: Headers
+    delay: float = 0.0
 
     @property
     def body(self) -> Any:
@@ -77,7 +79,7 @@ class WorkerHarness:
         scope = None if isinstance(worker.source, NoSource) else worker.source.capabilities.order_scope
         worker.source = MemoryConsumer(MESSAGES, broker=self.broker, order_scope=scope)
         if not isinstance(worker.sink, NoSink):
-            worker.sink = MemoryProducer(OUTPUTS, broker=self.broker)
+            worker.sink = MemoryProducer(OUTPUTS, broker=self.broker, delays=worker.sink.delays)
         self._runtime = Runtime(worker, environ=environ or {})
         self._runtime.resolved = attrs.evolve(self._runtime.resolved, dead_letter=UNSET)
         self._stack = AsyncExitStack()
@@ -125,8 +127,8 @@ class WorkerHarness:
 
     @property
     def outputs(self) -> list[Letter]:
-        """What was written to the worker's sink, in its order."""
-        return list(map(_letter, self.broker.records(OUTPUTS)))
+        """What was written to the worker's sink, in its order; behind it what is still held back for its delay."""
+        return list(map(_letter, (*self.broker.records(OUTPUTS), *self.broker.held(OUTPUTS))))
 
     @property
     def dead_letters(self) -> list[Letter]:
@@ -146,7 +148,7 @@ class WorkerHarness:
 
 
 def _letter(record: Record) -> Letter:
-    return Letter(record.value, record.key, record.headers)
+    return Letter(record.value, record.key, record.headers, record.delay)
 
 
 def in_virtual_time(test: Callable[Arguments, Awaitable[None]]) -> Callable[Arguments, None]:

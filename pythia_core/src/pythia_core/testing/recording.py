@@ -118,11 +118,16 @@ def sends_handed_on() -> Iterator[None]:
     send = Sink.send
 
     async def sending(
-        sink: Sink, value: Any, *, key: str | bytes | None = None, headers: HeaderInput | None = None
+        sink: Sink,
+        value: Any,
+        *,
+        key: str | bytes | None = None,
+        headers: HeaderInput | None = None,
+        delay: float | None = None,
     ) -> None:
         if header := _at_work.get():
             headers = Output(sink, value, headers=headers).with_header(HEADER, header).headers
-        await send(sink, value, key=key, headers=headers)
+        await send(sink, value, key=key, headers=headers, delay=delay)
 
     setattr(Sink, "send", sending)  # noqa: B010 - a type checker rightly minds that a method is exchanged
     try:

@@ -72,6 +72,7 @@ class MemoryBroker(FaultInjection):
             topic = self._topics[name] = Topic(name, [], self._retention)
             partitions = partitions or self._partitions
         self._grow(topic, partitions or len(topic.logs))
+        topic.release(self.clock())
         return topic
 
     def _grow(self, topic: Topic, partitions: int) -> None:
@@ -99,8 +100,9 @@ class MemoryBroker(FaultInjection):
         partition: int | None = None,
         id: str = "",
         timestamp: float | None = None,
+        delay: float = 0.0,
     ) -> Record:
-        """Append a message at once: bytes as they are, anything else as JSON.
+        """Append a message, at once unless it has a delay: bytes as they are, anything else as JSON.
 
         Args:
             topic: where to.
@@ -110,6 +112,7 @@ class MemoryBroker(FaultInjection):
             partition: chosen by hand.
             id: chosen by hand.
             timestamp: seconds since the epoch; now, if left out.
+            delay: seconds of the broker's clock for which it is held back.
         """
         place = self.topic(topic)
         record = Record(
@@ -120,8 +123,9 @@ class MemoryBroker(FaultInjection):
             self.clock(),
             place.partition_of(key) if partition is None else partition,
             id=id,
+            delay=delay,
         )
-        place.append(record)
+        (place.hold if delay else place.append)(record)
         return record
 
     def wake(self) -> None:
@@ -227,6 +231,10 @@ class MemoryBroker(FaultInjection):
     def records(self, topic: str) -> list[Record]:
         """Return everything in a topic that is still kept, partition by partition."""
         return list(self.topic(topic).records())
+
+    def held(self, topic: str) -> list[Record]:
+        """Return what was published to a topic and is held back, in the order in which it will come."""
+        return [record for _, _, record in sorted(self.topic(topic).held)]
 
     def dead_letters(self, topic: str) -> list[Record]:
         """Return what lies in the topic's natural place for dead letters."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import anyio.lowlevel
 import attrs
@@ -12,7 +12,9 @@ from pythia_core.brokers.memory.broker import find_broker
 from pythia_core.codecs import JSON, encode
 from pythia_core.contracts.sink import Output, Sink, WriteResult
 from pythia_core.errors import NotOpenError
-from pythia_core.outputs import prepare_outputs
+from pythia_core.outputs import cannot_delay, milliseconds, prepare_outputs
+
+MOST: Final = 1 << 50  # milliseconds
 
 
 @attrs.define(eq=False)
@@ -23,11 +25,13 @@ class MemoryProducer(Sink):
         topic: where to; made if it is not there.
         broker: a broker or the name of one of this process's brokers.
         codec: what encodes a value that is not bytes.
+        delays: whether it holds outputs back for their delay, by the broker's clock.
     """
 
     topic: str
     broker: Any = attrs.field(default=None, converter=find_broker, kw_only=True)
     codec: Any = attrs.field(default=JSON, kw_only=True)
+    delays: bool = attrs.field(default=True, kw_only=True)
     _opened: bool = attrs.field(default=False, init=False, repr=False)
 
     @property
@@ -70,8 +74,11 @@ class MemoryProducer(Sink):
         def publish(index: int, output: Output) -> int:
             if index in errors:
                 raise errors[index]
+            if output.delay is not None and not self.delays:
+                raise cannot_delay(self)
+            delay = milliseconds(output, most=MOST) / 1000
             value = encode(output.value, self.codec)
-            self.broker.publish(self.topic, value, key=output.key, headers=output.headers)
+            self.broker.publish(self.topic, value, key=output.key, headers=output.headers, delay=delay)
             return index
 
         return WriteResult(prepare_outputs(outputs, publish, errors), errors)

@@ -59,6 +59,7 @@ class MemorySubscription(Subscription):
             await self._sleep(left)
 
     def _take(self, room: Mapping[Partition, int], limit: int, max_bytes: int) -> list[Chunk]:
+        self._topic.release(self._broker.clock())
         if self._stopped:
             self._group.sweep(self._broker.clock())
             return []
@@ -66,9 +67,10 @@ class MemorySubscription(Subscription):
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep until something happens in the topic, or is due in the group, but no longer than so many seconds."""
-        due = self._group.next_due
-        if due is not None:
-            seconds = min(seconds, max(0.0, due - self._broker.clock()))
+        dues = [self._group.next_due, self._topic.held[0][0] if self._topic.held else None]
+        for due in dues:
+            if due is not None:
+                seconds = min(seconds, max(0.0, due - self._broker.clock()))
         news = anyio.Event()
         self._topic.sleepers.add(news)
         try:

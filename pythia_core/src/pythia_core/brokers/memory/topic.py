@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +31,7 @@ class Record:
         published: seconds of the broker's own clock, for ages.
         partition, offset: where it lies; the offset is the topic's to give.
         id: chosen by the publisher, or made of where it lies.
+        delay: seconds for which it is held back.
     """
 
     value: bytes
@@ -39,6 +42,7 @@ class Record:
     partition: int
     offset: int = -1
     id: str = ""
+    delay: float = 0.0
 
 
 def _fit(records: Sequence[Record], max_bytes: int) -> int:
@@ -90,6 +94,7 @@ class Topic:
         logs: one for each partition.
         retention: how many records of a partition are kept after every group has settled them.
         groups: by name; each reads everything.
+        held: a heap of ``(due, number, record)``: what is published and held back, by the broker's clock.
         sleepers: woken, once, by whatever may give a waiting fetch something to do.
     """
 
@@ -97,7 +102,9 @@ class Topic:
     logs: list[Log]
     retention: int
     groups: dict[str, Group] = attrs.field(factory=dict)
+    held: list[tuple[float, int, Record]] = attrs.field(factory=list)
     sleepers: set[Sleeper] = attrs.field(factory=set)
+    _numbers: Iterator[int] = attrs.field(factory=itertools.count)
     _turn: int = 0
     _trim_at: int = attrs.field(init=False)
 
@@ -121,6 +128,18 @@ class Topic:
             self._trim(log, record.partition)
         if self.sleepers:
             self.wake()
+
+    def hold(self, record: Record) -> None:
+        """Hold a record back for its delay; whoever sleeps here learns by when it has to look again."""
+        heappush(self.held, (record.published + record.delay, next(self._numbers), record))
+        self.wake()
+
+    def release(self, now: float) -> None:
+        """Append what was held back and is due."""
+        while self.held and self.held[0][0] <= now:
+            due, _, record = heappop(self.held)
+            record.published = due
+            self.append(record)
 
     def wake(self) -> None:
         """Wake everybody who sleeps here."""
