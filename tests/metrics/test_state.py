@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from pythia_metrics.instruments import time_to_drain
 from pythia_metrics.monitor import MetricsMonitor
 from pythia_metrics.state import describe
 from tests.metrics.fleets import ERROR, MESSAGE, REFUSED, fleet, report, watched
+from tests.metrics.running import get
 from tests.metrics.snapshots import queue, snapshot
 
 
@@ -84,6 +86,18 @@ def test_who_is_here_is_known_by_the_address_he_asks(monitor: MetricsMonitor, ho
     assert ask(monitor, Host=host)["fleet"]["texts"]
 
 
+def test_probes_leave_out_what_is_named_once_or_several_times(monitor: MetricsMonitor) -> None:
+    """As Kubernetes' own servers do it."""
+    assert monitor.address is not None
+    port = monitor.address[1]
+    monitor.show({**fleet(time.time(), ready=0), "stopping": True})
+    assert get(port, "/readyz?exclude=processes")[0] == 503
+    assert get(port, "/readyz?exclude=processes&exclude=running") == (200, "ok\n")
+    assert get(port, "/readyz?exclude=processes,running") == (200, "ok\n")
+    assert get(port, "/readyz/running")[0] == 503 and get(port, "/livez/loop")[0] == 200
+    monitor.show(fleet(time.time()))
+
+
 def test_history_comes_once(monitor: MetricsMonitor) -> None:
     """A page that has it asks for what is new."""
     said = ask(monitor)["fleet"]["history"]
@@ -102,6 +116,8 @@ def test_history_is_bounded_and_steps_by_two_seconds() -> None:
     rows = history.since(0)
     assert len(rows) == KEPT
     assert {after[0] - before[0] for before, after in itertools.pairwise(rows)} == {2.0}  # type: ignore[operator]
+    history.note(fleet(rows[-1][0] - 1.0), rows[-1][0] - 1.0)  # type: ignore[operator]
+    assert history.since(0) == rows, "a clock was corrected by a second"
     history.note(fleet(5.0), 5.0)
     assert [row[0] for row in history.since(0)] == [5.0]
 

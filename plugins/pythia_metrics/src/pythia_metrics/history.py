@@ -17,6 +17,7 @@ __all__ = ["COLUMNS", "History"]
 
 STEP_SECONDS: Final = 2.0
 KEPT: Final = 300
+SET_BACK_SECONDS: Final = 60.0
 
 COLUMNS: Final = (
     "at",
@@ -41,9 +42,9 @@ class History:
     _rows: deque[tuple[float | None, ...]] = attrs.field(factory=lambda: deque(maxlen=KEPT))
 
     def note(self, fleet: Mapping[str, Any], wall: float) -> None:
-        """Add a row, if it is time for one. A clock that was set back begins anew."""
+        """Add a row, if it is time for one. A clock that was set back by minutes begins anew."""
         last = self._rows[-1][0] if self._rows else None
-        if last is not None and wall < last:
+        if last is not None and wall < last - SET_BACK_SECONDS:
             self._rows.clear()
         elif (
             last is not None and wall - last < STEP_SECONDS - 0.5
