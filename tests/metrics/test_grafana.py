@@ -89,6 +89,28 @@ def test_changes_are_marked_with_their_reasons() -> None:
     assert mark["expr"] == CHANGES and "reason" in mark["titleFormat"]
 
 
+def test_the_first_change_of_its_kind_is_marked_and_only_for_a_minute(tmp_path: Path) -> None:
+    """It makes its counter appear, which is no increase; promtool says what Prometheus makes of it."""
+    expression = CHANGES.replace("$job", ".*")
+    up = 'pythia_scaling_decisions_total{job="w", direction="up", reason="drain"}'
+    mark = [{"labels": '{direction="up", reason="drain"}', "value": 1}]
+    cases = [
+        {"expr": expression, "eval_time": when, "exp_samples": seen}
+        for when, seen in (("50s", []), ("70s", mark), ("3m", []))
+    ]
+    series = [{"series": up, "values": "_x6 1x30"}]
+    test = {"interval": "10s", "input_series": series, "promql_expr_test": cases}
+    (tmp_path / "test.yml").write_text(json.dumps({"tests": [test]}))
+    result = subprocess.run(
+        [find_program("promtool"), "test", "rules", "test.yml"],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_the_source_is_chosen_by_the_reader() -> None:
     """Nobody's Prometheus has the name that ours had."""
     text = FILE.read_text()
