@@ -7,7 +7,8 @@ import pytest
 from pythia_core.contracts import Snapshot
 from pythia_core.supervisor.events import Report
 from pythia_core.supervisor.fleet import Child
-from pythia_core.supervisor.watch import STALE, WINDOW, Watch
+from pythia_core.supervisor.queues import STALE, WINDOW
+from pythia_core.supervisor.watch import Watch
 
 
 def report(

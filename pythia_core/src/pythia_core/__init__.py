@@ -95,9 +95,13 @@ from pythia_core.settings import BrakePolicy, Limits, RetryPolicy, Settings
 
 if TYPE_CHECKING:
     from pythia_core.config import UNSET, WorkerConfig
+    from pythia_core.monitoring import parse_address
     from pythia_core.plugins import hookimpl
     from pythia_core.reporting import process_figures
-    from pythia_core.supervisor.scaling import Scaler
+    from pythia_core.supervisor.lookout import Lookout
+    from pythia_core.supervisor.queues import Queues
+    from pythia_core.supervisor.scaling import Decision, Scaler
+    from pythia_core.supervisor.true_rate import TrueRate
     from pythia_core.worker import Worker
 
 __all__ = [
@@ -124,6 +128,7 @@ __all__ = [
     "Chunk",
     "Codec",
     "ConfigError",
+    "Decision",
     "DecodeError",
     "Handler",
     "HeaderInput",
@@ -132,6 +137,7 @@ __all__ = [
     "IdempotencyStore",
     "Inspector",
     "Limits",
+    "Lookout",
     "Mark",
     "Message",
     "Middleware",
@@ -148,6 +154,7 @@ __all__ = [
     "Positions",
     "PythiaError",
     "QueueObservation",
+    "Queues",
     "Recommendation",
     "Refusals",
     "Refused",
@@ -174,6 +181,7 @@ __all__ = [
     "Surroundings",
     "Telemetry",
     "TokenBucket",
+    "TrueRate",
     "Typed",
     "Worker",
     "WorkerConfig",
@@ -190,6 +198,7 @@ __all__ = [
     "mask_url",
     "milliseconds",
     "outgoing",
+    "parse_address",
     "prepare_outputs",
     "process_figures",
     "structure",
@@ -197,9 +206,14 @@ __all__ = [
 
 _LATE = {
     "UNSET": "pythia_core.config",
+    "Decision": "pythia_core.supervisor.scaling",
+    "Lookout": "pythia_core.supervisor.lookout",
+    "Queues": "pythia_core.supervisor.queues",
     "Scaler": "pythia_core.supervisor.scaling",
+    "TrueRate": "pythia_core.supervisor.true_rate",
     "Worker": "pythia_core.worker",
     "WorkerConfig": "pythia_core.config",
+    "parse_address": "pythia_core.monitoring",
     "hookimpl": "pythia_core.plugins",  # pluggy takes 20 ms, which only plugins need to wait for
     "process_figures": "pythia_core.reporting",
 }

@@ -33,10 +33,12 @@ class Observation:
     Args:
         source: resolved.
         system: what kind of broker it is, as configuration names it.
+        interval: seconds between two answers.
     """
 
     source: Source
     system: str
+    interval: float = OBSERVE_SECONDS
     errors: int = 0
     _seen: tuple[float, Backlog] | None = None
     _error: str = ""
@@ -56,7 +58,7 @@ class Observation:
             with anyio.fail_after(DEADLINE_SECONDS):
                 backlog = await inspector.backlog()
             self._seen, self._error = (time.monotonic(), backlog), ""
-            await anyio.sleep(OBSERVE_SECONDS)
+            await anyio.sleep(self.interval)
 
     def _failed(self, error: Exception) -> None:
         """Count it, and log the first of a kind: a broker that is down is said elsewhere already."""

@@ -12,6 +12,7 @@ import attrs
 import click
 
 from pythia_metrics.asking import ask, default_url
+from pythia_metrics.scaling_commands import scaledobject, serve
 
 __all__ = ["alerts", "grafana", "health", "scaling"]
 
@@ -48,7 +49,11 @@ def grafana() -> None:
 
 @click.group()
 def scaling() -> None:
-    """Explain what a scaling policy did, or try policies on a trace."""
+    """Explain what a scaling policy did, try policies on a trace, or serve one to Kubernetes."""
+
+
+scaling.add_command(serve)
+scaling.add_command(scaledobject)
 
 
 @scaling.command()

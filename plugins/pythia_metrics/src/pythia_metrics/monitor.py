@@ -1,4 +1,4 @@
-"""The supervisor's end: takes the reports of all processes and answers ``/metrics``, the probes, ``/scaling`` and the page.
+"""The supervisor's end: takes all processes' reports and answers ``/metrics``, probes, ``/scaling``, ``/report``, the page.
 
 Without a supervisor the process is a fleet of one and does the same. Reports come in the owner's thread and questions in
 the server's, so a lock stands between; what is answered is made only when somebody asks.
@@ -10,6 +10,7 @@ import ipaddress
 import json
 import logging
 import math
+import secrets
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from pythia_metrics.health import PROBES, Facts, probe
 from pythia_metrics.history import History
 from pythia_metrics.instruments import aliases, of_fleet, of_process
 from pythia_metrics.merging import Merger
+from pythia_metrics.report import Counts, write
 from pythia_metrics.scaled import Scaled
 from pythia_metrics.server import Answer, Handler, Server
 from pythia_metrics.state import describe
@@ -58,6 +60,8 @@ class MetricsMonitor(Monitor):
     _reports: dict[int, Mapping[str, Any]] = attrs.field(factory=dict)
     _gone: Counter[str] = attrs.field(factory=Counter)  # what the dead had counted
     _history: History = attrs.field(factory=History)
+    _counts: Counts = attrs.field(factory=Counts)
+    _instance: str = attrs.field(factory=lambda: secrets.token_hex(8))
 
     # -- told ------------------------------------------------------------------------------------------------
 
@@ -74,11 +78,13 @@ class MetricsMonitor(Monitor):
         with self._lock:
             self.merger.take(number, slot, [*own, *users])
             self._reports[number] = report
+            self._counts.take(number, report)
 
     def forget(self, number: int) -> None:
         with self._lock:
             self.merger.forget(number)
             self._gone.update(self._reports.pop(number, {}).get("counters", {}))
+            self._counts.forget(number)
 
     def show(self, fleet: Mapping[str, Any]) -> None:
         with self._lock:
@@ -99,6 +105,7 @@ class MetricsMonitor(Monitor):
             "/api/state": self._state,
             "/metrics": lambda request: Answer(expose(self.families()), CONTENT_TYPE),
             "/scaling": lambda request: Answer(_json(self._explain()), JSON),
+            "/report": lambda request: self._report(),
             **{f"/{name}": partial(self._probe, name) for name in PROBES},
             **{f"/{name}/{{check}}": partial(self._probe, name) for name in PROBES},
         }
@@ -125,6 +132,12 @@ class MetricsMonitor(Monitor):
             dropped = Family("pythia_metrics_dropped_samples_total", "counter", "Samples that were left out.")
             dropped.add(self.merger.dropped)
         return [*found, *aliases(found), dropped]
+
+    def _report(self) -> Answer:
+        with self._lock:
+            if self._fleet is None:
+                return Answer("nothing is known yet\n", status=503)
+            return Answer(write(self._instance, self._fleet, self._counts), JSON)
 
     def _state(self, request: Request) -> Answer:
         """Answer the page: ``since`` is the epoch second up to which it has the history."""

@@ -81,10 +81,12 @@ class Drain:
     Args:
         rho: the share of their rate that processes are planned for.
         drain_seconds: within which what is left is to be done.
+        rate_hint: messages a second that one process, or one pod, does at its limit: what is taken until it was measured.
     """
 
     rho: float = RHO
     drain_seconds: float = 60.0
+    rate_hint: float | None = None
 
     def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
         """Return how many. Needs a backlog and the measured rate of one process."""
@@ -92,28 +94,29 @@ class Drain:
         rates = [queue.arrival_rate for queue in snapshot.queues]
         if not snapshot.queues or (not complete and not left):
             return hold(snapshot, "hold_unknown")
-        if snapshot.true_rate is None or snapshot.true_rate <= LEAST_RATE:
+        true_rate = self.rate_hint if snapshot.true_rate is None else snapshot.true_rate
+        if true_rate is None or true_rate <= LEAST_RATE:
             return self._without_rate(snapshot, left, complete)
         if any(rate is None for rate in rates):
             return hold(snapshot, "hold_no_history", backlog=left)
         arrivals = sum(rate or 0.0 for rate in rates)
         fullest = max((queue.max_partition_lag or 0 for queue in snapshot.queues), default=0)
-        idle = max(0.0, min(fullest, left) - snapshot.true_rate * self.drain_seconds)
+        idle = max(0.0, min(fullest, left) - true_rate * self.drain_seconds)
         catching_up = (left - idle + arrivals * snapshot.start_s) / self.drain_seconds if left else 0.0
         need = arrivals / self.rho + catching_up
         inputs = {
             "arrival_rate": arrivals,
             "backlog": left,
-            "true_rate": snapshot.true_rate,
+            "true_rate": true_rate,
             "start_s": snapshot.start_s,
             "need_rate": need,
-            "utilisation": need * self.rho / (snapshot.true_rate * max(1, snapshot.desired)),
-            "lag_threshold": snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * self.rho,
+            "utilisation": need * self.rho / (true_rate * max(1, snapshot.desired)),
+            "lag_threshold": true_rate * (snapshot.commit_hold_s or 2.5) * self.rho,
         }
         reason = "drain" if catching_up > arrivals / self.rho else "arrival"
         if idle > left / 2:
             reason, inputs["max_partition_lag"] = HOT, fullest
-        return _known_part(snapshot, max(1.0, need / snapshot.true_rate), reason, inputs, complete)
+        return _known_part(snapshot, max(1.0, need / true_rate), reason, inputs, complete)
 
     def _without_rate(self, snapshot: Snapshot, left: int, complete: bool) -> Recommendation:
         """Handlers that take an hour have no rate. Idle and nothing left is known all the same: then one is enough."""
@@ -133,11 +136,13 @@ class Lag:
         threshold: messages for each process, or None for ``rate x time between commits x 0.7``.
         with_lag: True for no more than there are partitions with something left, as KEDA's ``limitToPartitionsWithLag``.
         even: True for a number by which the partitions can be divided, as KEDA's ``ensureEvenDistributionOfPartitions``.
+        rate_hint: the rate until it was measured.
     """
 
     threshold: float | None = None
     with_lag: bool = False
     even: bool = False
+    rate_hint: float | None = None
 
     def decide(self, snapshot: Snapshot, state: dict[str, Any]) -> Recommendation:
         """Return how many."""
@@ -146,9 +151,10 @@ class Lag:
             return hold(snapshot, "hold_unknown")
         threshold = self.threshold
         if threshold is None:
-            if snapshot.true_rate is None:
+            true_rate = self.rate_hint if snapshot.true_rate is None else snapshot.true_rate
+            if true_rate is None:
                 return hold(snapshot, "hold_no_rate", backlog=left)
-            threshold = snapshot.true_rate * (snapshot.commit_hold_s or 2.5) * RHO
+            threshold = true_rate * (snapshot.commit_hold_s or 2.5) * RHO
         inputs = {"backlog": float(left), "threshold": threshold}
         wanted = max(1.0, left / threshold) if threshold > LEAST_RATE else float(snapshot.desired)
         if (cap := self._cap(snapshot)) is not None:

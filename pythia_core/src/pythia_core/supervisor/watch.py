@@ -17,20 +17,13 @@ import attrs
 
 from pythia_core.contracts import Opinion, QueueObservation, Snapshot, WorkerObservation
 from pythia_core.supervisor.fleet import Child
+from pythia_core.supervisor.queues import WINDOW, Queues
+from pythia_core.supervisor.true_rate import TrueRate
 
 __all__ = ["Watch", "describe_fleet"]
 
 State = Literal["starting", "ready", "draining"]
 
-WINDOW = 15.0
-"""Seconds of history. Positions are committed in steps and counted brokers sample every 5 s, so less would flicker."""
-
-LEAST_WINDOW = 8.0
-STALE = 15.0  # seconds after which an answer of a broker is no longer known
-LEAST_DONE, LEAST_BUSY = 20, 0.2  # below them a rate says nothing of what a process can do
-SMOOTHING = 0.3
-BACKLOGGED = 2.0  # messages waiting for each slot, from which on processes are taken for saturated
-FULL = 0.9  # the used share from which on processes are at their limit, whatever part of a backlog is theirs
 LOST = ("released", "dead_lettered")
 
 
@@ -86,16 +79,6 @@ class _Process:
 
 
 @attrs.define(eq=False)
-class _Queue:
-    """What was last known of one queue, and how much was left when."""
-
-    at: float
-    said: Mapping[str, Any]
-    worker: Mapping[str, Any]
-    history: deque[tuple[float, int, int]] = attrs.field(factory=deque)  # when, left, settled so far
-
-
-@attrs.define(eq=False)
 class Watch:
     """Keeps the history that a snapshot needs.
 
@@ -106,10 +89,9 @@ class Watch:
     title: str
     _processes: dict[int, _Process] = attrs.field(factory=dict)
     _gone: Counter[str] = attrs.field(factory=Counter)  # settled by the dead, by worker
-    _queues: dict[str, _Queue] = attrs.field(factory=dict)
+    _queues: Queues = attrs.field(factory=Queues)
     _starts: dict[int, float] = attrs.field(factory=dict)  # seconds until first ready, by number
-    _true_rate: float | None = None
-    _best: float | None = None  # messages a second of a process, seen under a backlog
+    _true_rate: TrueRate = attrs.field(factory=TrueRate)
     _seq: int = 0
 
     def take(self, number: int, report: Mapping[str, Any], now: float) -> None:
@@ -127,17 +109,11 @@ class Watch:
 
     def _heard_of(self, worker: Mapping[str, Any], said: Mapping[str, Any], at: float) -> None:
         name = worker["name"]
-        queue = self._queues.get(name)
-        if queue is not None and at <= queue.at + 0.5:
+        before = self._queues.heard_at(name)
+        if before is not None and at <= before + 0.5:
             return  # the same answer as in the last report
-        history = queue.history if queue is not None else deque()
-        self._queues[name] = _Queue(at, said, worker, history)
-        if said["waiting"] is None:
-            history.clear()
-            return
-        history.append((at, said["waiting"] + (said["in_flight"] or 0), self._settled(name)))
-        while at - history[0][0] > WINDOW:
-            history.popleft()
+        self._queues.hear(worker, said, at)
+        self._queues.note(name, self._settled(name))
 
     def _settled(self, name: str) -> int:
         return self._gone[name] + sum(process.settled.get(name, 0) for process in self._processes.values())
@@ -160,8 +136,8 @@ class Watch:
         """Return what is known now."""
         self._seq += 1
         workers = tuple(self._worker(child, now) for child in children)
-        queues = tuple(self._queue(queue, now) for queue in self._queues.values())
-        self._learn(workers, queues)
+        queues = tuple(self._queues.observed(now).values())
+        self._true_rate.learn(workers, queues)
         self._time_starts(children)
         return Snapshot(
             now=now,
@@ -181,13 +157,13 @@ class Watch:
             opinions=opinions,
             start_s=self._start_seconds(),
             rebalance_s=self._rebalance_seconds(),
-            true_rate=self._true_rate,
-            errors=tuple(name for name, queue in self._queues.items() if now - queue.at > STALE),
+            true_rate=self._true_rate.value,
+            errors=self._queues.stale(now),
         )
 
     def queues(self, now: float) -> dict[str, QueueObservation]:
         """Return what is known of each worker's queue, by the worker's name."""
-        return {name: self._queue(queue, now) for name, queue in self._queues.items()}
+        return self._queues.observed(now)
 
     def _worker(self, child: Child, now: float) -> WorkerObservation:
         state: State = "draining" if child.leaving else "ready" if child.ready else "starting"
@@ -210,61 +186,6 @@ class Watch:
             throttled=any(worker.get("throttled") for worker in workers),
         )
 
-    def _queue(self, queue: _Queue, now: float) -> QueueObservation:
-        worker, said = queue.worker, queue.said
-        common = {"system": worker["system"], "destination": worker["destination"], "group": worker["group"]}
-        if now - queue.at > STALE:
-            return QueueObservation(**common)
-        arrival, ack = self._rates(queue)
-        return QueueObservation(
-            **common,
-            backlog=said["waiting"],
-            in_flight=said["in_flight"],
-            oldest_age_s=said["oldest"],
-            arrival_rate=arrival,
-            ack_rate=ack,
-            partitions=said["partitions"],
-            partitions_with_lag=said["partitions_with_lag"],
-            max_partition_lag=said["max_partition_lag"],
-            at_least=said["at_least"],
-            stalled=bool(said["waiting"]) and ack == 0.0,
-        )
-
-    def _rates(self, queue: _Queue) -> tuple[float | None, float | None]:
-        """Return arrivals and settlements a second: what came is what is more, and what went."""
-        if len(queue.history) < 2:
-            return None, None
-        (since, before, settled), (until, after, now_settled) = queue.history[0], queue.history[-1]
-        passed = until - since
-        if passed < LEAST_WINDOW:
-            return None, None
-        ack = max(0, now_settled - settled) / passed
-        return max(0.0, (after - before) / passed + ack), ack
-
-    # -- what a process can do -------------------------------------------------------------------------------
-
-    def _learn(self, workers: Collection[WorkerObservation], queues: Collection[QueueObservation]) -> None:
-        """Measure what one process does at full load: as it is under a backlog, else what it would do if it were busy."""
-        ready = [worker for worker in workers if worker.state == "ready"]
-        rate, busy = sum(worker.rate for worker in ready), sum(worker.busy for worker in ready)
-        if not ready or rate * WINDOW < LEAST_DONE or busy < LEAST_BUSY:
-            return
-        slots = sum(worker.slots for worker in ready)
-        backlog = sum(queue.backlog or 0 for queue in queues)
-        # One partition is one process's: behind a message that does not end there lies more and more, and the others idle.
-        elsewhere = backlog - max((queue.max_partition_lag or 0 for queue in queues), default=0)
-        at_limit = elsewhere > BACKLOGGED * slots or (
-            backlog > BACKLOGGED * slots and busy > FULL * len(ready)
-        )
-        settled_in = min(worker.age_s for worker in ready) >= WINDOW  # else it was not there all the time
-        if at_limit and settled_in:
-            sample = rate / len(ready)
-            self._best = max(self._best or 0.0, sample)
-        else:
-            sample = min(rate / busy, self._best or float("inf"))
-        before = self._true_rate if self._true_rate is not None else sample
-        self._true_rate = before + SMOOTHING * (sample - before)
-
     def _time_starts(self, children: Collection[Child]) -> None:
         for child in children:
             if child.first_ready is not None:
@@ -283,6 +204,13 @@ class Watch:
         """Return how long a process takes to be ready: the ninth of ten."""
         times = sorted(self._starts.values())
         return times[int(0.9 * (len(times) - 1))] if times else 1.0
+
+    def _rebalance_seconds(self) -> float | None:
+        """Return how long the last rebalance took the slowest of the living; None where there are none."""
+        said = (
+            worker for process in self._processes.values() for worker in process.report.get("workers", ())
+        )
+        return max((took for worker in said if (took := worker.get("rebalance")) is not None), default=None)
 
 
 def describe_fleet(

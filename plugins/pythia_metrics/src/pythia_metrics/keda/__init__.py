@@ -1,0 +1,1 @@
+"""KEDA's external scaler contract: the extra ``keda``, which only ``pythia scaling serve --grpc`` imports."""
