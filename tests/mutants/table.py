@@ -1717,7 +1717,7 @@ MUTANTS: Final = (
     ),
     metrics(
         "policies",
-        "        idle = max(0.0, min(fullest, left) - snapshot.true_rate * self.drain_seconds)\n",
+        "        idle = max(0.0, min(fullest, left) - true_rate * self.drain_seconds)\n",
         "        idle = 0.0\n",
         "test_steady.py::test_a_partition_that_is_stuck_is_no_reason_for_more_processes",
     ),
