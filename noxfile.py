@@ -137,6 +137,14 @@ def scaling(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def keda(session: nox.Session) -> None:
+    """See KEDA's own client, in Go, be served by `pythia scaling serve`, and its CRD take what is printed; needs Go 1.26."""
+    install(session, "tests")
+    session.install("jsonschema>=4,<5", "./plugins/pythia_metrics[keda]")
+    session.run("pytest", "tests/metrics/long_keda.py", *session.posargs)
+
+
+@nox.session(default=False)
 def tutorial(session: nox.Session) -> None:
     """Do every step of docs/tutorial.md, commands included, on a real Redis: half a minute."""
     install(session, "tests")

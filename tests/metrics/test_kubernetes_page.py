@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -24,6 +25,12 @@ def thing(kind: str, name: str) -> Any:
 def test_everything_is_there() -> None:
     """Five things, and one more where nobody has KEDA."""
     assert [one["kind"] for one in THINGS] == ["Service", "Deployment"] * 2 + ["HorizontalPodAutoscaler"]
+
+
+@pytest.mark.parametrize("one", THINGS, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
+def test_each_is_what_kubernetes_takes(one: dict[str, Any]) -> None:
+    """By its own fields, and no others."""
+    kubernetes_validate.validate(one, "1.34", strict=True)
 
 
 def test_the_grace_is_what_is_advised() -> None:
