@@ -94,8 +94,8 @@ class Server:
             try:
                 from pythia_metrics.serving import Serving
 
-                self._serving = Serving(self.routes)
+                self._serving = serving = Serving(self.routes)
                 if not self._closed:  # else nobody would tell it to end
-                    self._serving.run(sockets=[listening])
+                    serving.run(sockets=[listening])
             except BaseException:  # uvicorn leaves by SystemExit
                 log.exception("metrics and health are answered no more")
