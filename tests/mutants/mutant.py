@@ -16,6 +16,7 @@ SOURCES = {
     "pythia_core": ROOT / "pythia_core/src",
     "pythia_redis": ROOT / "plugins/pythia_redis/src",
     "pythia_kafka": ROOT / "plugins/pythia_kafka/src",
+    "pythia_rabbitmq": ROOT / "plugins/pythia_rabbitmq/src",
     "pythia_metrics": ROOT / "plugins/pythia_metrics/src",
 }
 SECONDS = 60  # for one test, some of which start a server

@@ -44,6 +44,7 @@ GUARANTEES: Final = (
     "the worker's own word",
     "hot path",
     "Kafka",
+    "RabbitMQ",
     "metrics and scaling",
     "typed bodies",
     "what is stuck",
@@ -68,6 +69,11 @@ def ready(module: str, old: str, new: str, test: str) -> Mutant:
 def kafka(module: str, old: str, new: str, test: str) -> Mutant:
     """Return a mutant of the Kafka plugin, whose test is in its folder and starts a broker."""
     return Mutant("Kafka", f"pythia_kafka/{module}.py", old, new, f"tests/kafka/{test}")
+
+
+def rabbitmq(module: str, old: str, new: str, test: str) -> Mutant:
+    """Return a mutant of the plugin for RabbitMQ, which is tried on a real server."""
+    return Mutant("RabbitMQ", f"pythia_rabbitmq/{module}.py", old, new, f"tests/rabbitmq/{test}")
 
 
 def load(old: str, new: str, test: str) -> Mutant:
@@ -1670,6 +1676,44 @@ MUTANTS: Final = (
         "sum(assignment.reset for assignment in assignments.values())",
         "0",
         "test_telemetry.py::test_positions_that_nobody_has_settled_are_counted",
+    ),
+    # -- RabbitMQ: suspects are never nowhere, and counted for themselves ------------------------------------------
+    rabbitmq(
+        "quarantine",
+        "        aside = {suspect.position for suspect in await self._put(suspects)}\n",
+        "        await self._put(suspects)\n        aside = {suspect.position for suspect in suspects}\n",
+        "test_suspects.py::test_a_suspect_that_cannot_be_put_aside_runs_like_any_other[full]",
+    ),
+    rabbitmq(
+        "quarantine",
+        '            self._usable_at = anyio.current_time() + RETRY\n            log.warning("suspects',
+        '            log.warning("suspects',
+        "test_suspects.py::test_a_suspect_that_cannot_be_put_aside_runs_like_any_other[full]",
+    ),
+    rabbitmq(
+        "suspect",
+        "        return SUSPECT_AFTER + 1 + self.crashes\n",
+        "        return SUSPECT_AFTER + 1\n",
+        "test_suspects.py::test_a_suspect_is_counted_for_itself",
+    ),
+    rabbitmq(
+        "quarantine",
+        " - self._source.survived[suspect.name]",
+        "",
+        "test_suspects.py::test_a_connection_that_ends_is_no_crash_to_the_process_that_lives_on",
+    ),
+    rabbitmq(
+        "quarantine",
+        "            taken = [(held.tag, held.suspect) for held in back if held.tag is not None]\n",
+        "            taken: list[tuple[int, Aside]] = []\n",
+        "test_suspects.py::test_a_suspect_is_counted_for_itself",
+    ),
+    Mutant(
+        "RabbitMQ",
+        f"{ENGINE}/suspects.py",
+        " and self._apart in (None, ledger.partition)",
+        "",
+        "tests/rabbitmq/test_suspects.py::test_a_suspect_that_fails_is_tried_again_and_buried_once[100]",
     ),
     # -- load tests: what was lost, repeated or out of order is found ---------------------------------------------
     load("len(owed - attempted)", "0", "test_what_was_never_attempted_is_lost"),

@@ -13,6 +13,7 @@ from pythia_core import Assignment, Message, Partition, Refused, RetryPolicy, Se
 from pythia_core.engine.engine import Engine
 from pythia_rabbitmq import RabbitMQConsumer, RabbitMQProducer
 from pythia_rabbitmq.subscription import RabbitMQSubscription
+from pythia_rabbitmq.suspect import SUSPECTS
 from tests.waiting import INTERVAL
 
 NO_LIMIT = 1 << 30
@@ -66,7 +67,7 @@ class Member:
         self, limit: int = 500, *, wait: float = 0.1, max_bytes: int = NO_LIMIT
     ) -> list[Message[Any]]:
         """Fetch once and return the messages."""
-        chunks = await self.subscription.fetch({0: NO_LIMIT}, limit, max_bytes, wait)
+        chunks = await self.subscription.fetch({0: NO_LIMIT, SUSPECTS: NO_LIMIT}, limit, max_bytes, wait)
         return [message for chunk in chunks for message in chunk.messages]
 
     async def receive(self, count: int = 1, *, seconds: float = 30) -> list[Message[Any]]:
@@ -84,13 +85,14 @@ class Member:
         done: Sequence[int] = (),
         released: Sequence[int] = (),
         rejected: Sequence[int] = (),
+        partition: Partition = 0,
     ) -> Sequence[Refused]:
         """Settle under the present assignment."""
         return await self.subscription.settle(
             [
                 Settlement(
-                    0,
-                    self.owner.assignments[0].id,
+                    partition,
+                    self.owner.assignments[partition].id,
                     through=through,
                     beyond=tuple(done),
                     released=tuple(released),

@@ -28,3 +28,7 @@ class Deliveries:
                 break
             count += 1
         return [waiting.popleft() for _ in range(count)]
+
+    def put_back(self, messages: list[RabbitMQMessage]) -> None:
+        """Put messages that were taken before those that have come since."""
+        self._waiting.extendleft(reversed(messages))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiormq
 import attrs
 
-from pythia_rabbitmq.connection import Line, ask, close_quietly
+from pythia_rabbitmq.connection import Line, Mismatch, ask, close_quietly, log
+
+if TYPE_CHECKING:
+    from pythia_rabbitmq.source import RabbitMQConsumer
 
 
 @attrs.frozen
@@ -73,6 +76,23 @@ async def must_be_there(line: Line, queue: str) -> Depth:
         line, f"queue {queue!r}", lambda channel: channel.queue_declare(queue, passive=True)
     )
     return Depth(answer.message_count, answer.consumer_count)
+
+
+async def find(line: Line, source: RabbitMQConsumer) -> None:
+    """Make the queue of a source, with what leads to it, or see that it is there, as its author wants it.
+
+    Raises:
+        NotThere: if it, or an exchange that is to bring messages to it, is not there.
+        ConnectionLost: if that cannot be done.
+    """
+    if not source.declare or (source.when_gone == "fail" and source.queue in source.met):
+        await must_be_there(line, source.queue)
+        return
+    try:
+        await declare(line, source.queue, durable=source.durable, arguments=source.queue_arguments)
+    except Mismatch as error:
+        log.warning("queue %s is used as it is: %s", source.queue, error)
+    await bind(line, source.queue, source.bindings)
 
 
 async def exchange_must_be_there(line: Line, exchange: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pythia_rabbitmq.producer import RabbitMQProducer
 
 DEAD_LETTERS: Final = ".dlq"
+SUSPECTS: Final = ".suspects"
+ASIDE: Final = "suspects"  # the partition of what lies there
 LARGEST_PREFETCH: Final = 65_535  # AMQP has 16 bits for it
 PREFETCH_FOR_EACH: Final = 10  # messages for each that runs, so that half of them can be settled at once
 LEAST_PREFETCH: Final = 100
@@ -42,7 +45,8 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
         auto_ack: acknowledge messages when they are handed to the worker, at most ``prefetch_count`` of them: a crash
             loses those, and so does a stop those that have not started. At most once, in exchange for no repetition.
         declare: make the queue if it is not there. One that is there is used as it is.
-        queue_type: ``quorum`` or ``classic``, for a queue that is made.
+        queue_type: ``quorum`` or ``classic``, for a queue that is made. With ``quorum`` a queue ``<queue>.suspects`` is made too,
+            where a message waits to run alone that may have ended its process; classic queues do not count deliveries.
         durable: whether it outlives the server; quorum queues always do.
         delivery_limit: deliveries after which a quorum queue drops a message or dead-letters it by itself. As good as
             never if left out: Pythia counts attempts and writes dead letters, and 20 restarts must not delete anything.
@@ -81,6 +85,8 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
     when_gone: Literal["recreate", "fail"] = attrs.field(default="recreate", kw_only=True)
     met: set[str] = attrs.field(factory=set[str], init=False, eq=False, repr=False)
     """Queues that were there once, in this process."""
+    survived: Counter[str] = attrs.field(factory=Counter[str], init=False, eq=False, repr=False)
+    """Suspects that ran alone here when their connection ended, and how often: the server counts it, and nobody died."""
 
     def __attrs_post_init__(self) -> None:
         if not self.queue or len(self.queue.encode()) > 255:
@@ -130,23 +136,44 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
         return {**arguments, **self.arguments}
 
     @property
+    def watches(self) -> bool:
+        """Whether a message that kills its process can be found: a quorum queue counts, and dead letters are not run."""
+        return self.queue_type == "quorum" and not self.auto_ack and not self.queue.endswith(DEAD_LETTERS)
+
+    @property
+    def suspects(self) -> str:
+        """The queue beside it for messages that may have ended their process."""
+        return self.queue + SUSPECTS
+
+    @property
+    def suspects_arguments(self) -> dict[str, Any]:
+        """What that queue is told when it is made."""
+        return {"x-queue-type": "quorum", "x-delivery-limit": NEVER}
+
+    @property
     def consumer_arguments(self) -> dict[str, Any]:
         """What is said when consuming begins."""
         return {} if self.priority is None else {"x-priority": self.priority}
 
     @property
     def broker_connections(self) -> int:
-        """Two: one reads and settles, one counts the backlog."""
-        return 2
+        """Two: one reads and settles, one counts the backlog; and one that puts suspects aside."""
+        return 3 if self.watches else 2
 
     @property
     def capabilities(self) -> Capabilities:
         """Each message by itself or all up to one, with no more than the prefetch out.
 
-        The server's counts of deliveries are not used against a message: it counts what was only prefetched as well.
+        Deliveries are counted where the queue does; what it counts only makes a suspect, which is then put aside, where
+        its own are counted (:mod:`pythia_rabbitmq.quarantine`).
         """
         return Capabilities(
-            ack="both", order_scope="consumer", window=self.window, settle_seconds=self.settle_seconds
+            ack="both",
+            order_scope="consumer",
+            window=self.window,
+            delivery_count=self.watches,
+            suspects=ASIDE if self.watches else None,
+            settle_seconds=self.settle_seconds,
         )
 
     @property

@@ -3,9 +3,8 @@
 Delivery tags belong to their channel. When it dies, everything that was not acknowledged goes back to the queue by itself,
 so its partition is lost, and the engine subscribes anew. Nothing is restored on a connection that was made before.
 
-R1. A tag is acknowledged, rejected or given back once: a second time, or a tag that is not out, and the server ends the
-    channel.
-R2. ``multiple`` names a tag that is still out: of another one old servers take all that is out.
+How tags are settled is :mod:`~pythia_rabbitmq.receipts`'; what becomes of suspects, :mod:`~pythia_rabbitmq.quarantine`'s.
+
 R3. What is given back is given back after ``basic.cancel``, or it comes straight back to us.
 R4. With ``auto_ack`` no more than the prefetch is at work: ``no_ack`` would let all of the queue out.
 """
@@ -13,18 +12,17 @@ R4. With ``auto_ack`` no more than the prefetch is at work: ``no_ack`` would let
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import aiormq
 import anyio
 from aiormq import spec
-from aiormq.abc import ChannelFrame
 
 from pythia_core import (
     Assignment,
     Chunk,
+    Message,
     Owner,
     Partition,
     Refusals,
@@ -45,13 +43,16 @@ from pythia_rabbitmq.connection import (
     log,
 )
 from pythia_rabbitmq.deliveries import Deliveries
-from pythia_rabbitmq.queues import bind, declare, must_be_there
+from pythia_rabbitmq.message import RabbitMQMessage
+from pythia_rabbitmq.quarantine import REDELIVERED, Quarantine
+from pythia_rabbitmq.queues import find
+from pythia_rabbitmq.receipts import Receipts
+from pythia_rabbitmq.suspect import SUSPECTS
 
 if TYPE_CHECKING:
     from pythia_rabbitmq.source import RabbitMQConsumer
 
 PARTITION: Final = 0  # a queue has no partitions
-FRAMES_AT_ONCE: Final = 1000  # acknowledgements in one write
 STOPPED_WAIT: Final = 0.05  # seconds
 FULL_WAIT: Final = 0.01  # seconds
 
@@ -79,9 +80,9 @@ class RabbitMQSubscription(Subscription):
         self._line: Line | None = None
         self._error: SubscriptionLost | None = None
         self._came = anyio.Event()
-        self._through = 0  # everything up to this tag is settled
-        self._singly: set[int] = set()  # tags beyond it that are settled
         self._at_work: set[int] = set()  # tags acknowledged at once, with auto_ack, and not reported as done
+        self._quarantine: Quarantine | None = None  # where there is one
+        self._shown = False  # whether what is in it is a partition of ours
         self._stopped = False
         self._closed = False
 
@@ -95,7 +96,10 @@ class RabbitMQSubscription(Subscription):
         """
         try:
             self._line = await connect(self._source.address({}), f"{self._source.queue} read")
-            await self._find_queue(self._line)
+            await find(self._line, self._source)
+            if self._source.watches:
+                self._quarantine = Quarantine(self._source, self._lose)
+                await self._quarantine.open(self._line)
             await self._consume(self._line)
         except (ConnectionLost, Mismatch, NotThere) as error:
             raise SubscriptionLost(str(error)) from None
@@ -108,17 +112,6 @@ class RabbitMQSubscription(Subscription):
         self._source.met.add(self._source.queue)
         self._owner.assigned({PARTITION: self._assignment})
 
-    async def _find_queue(self, line: Line) -> None:
-        source = self._source
-        if source.declare and (source.when_gone == "recreate" or source.queue not in source.met):
-            try:
-                await declare(line, source.queue, durable=source.durable, arguments=source.queue_arguments)
-            except Mismatch as error:
-                log.warning("queue %s is used as it is: %s", source.queue, error)
-            await bind(line, source.queue, source.bindings)
-        else:
-            await must_be_there(line, source.queue)
-
     async def _consume(self, line: Line) -> None:
         source = self._source
         channel = self._channel = await line.channel()
@@ -126,6 +119,7 @@ class RabbitMQSubscription(Subscription):
         self._ending.add_done_callback(self._ended)
         channel.on_consumer_cancel_callbacks.add(self._cancelled)
         self._deliveries = Deliveries()
+        self._receipts = Receipts(channel, source.queue)
         line.deliver(channel, self._deliveries, self._wake)
         what = f"consuming {source.queue} of RabbitMQ at {line.host}"
         await ask(lambda: channel.basic_qos(prefetch_count=source.window), what)
@@ -164,7 +158,7 @@ class RabbitMQSubscription(Subscription):
         where = "" if self._line is None else f" at RabbitMQ {self._line.host}"
         self._error = SubscriptionLost(f"queue {self._source.queue}{where}: {why}")
         self._wake()
-        self._owner.lost([PARTITION])
+        self._owner.lost([PARTITION, SUSPECTS] if self._shown else [PARTITION])
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -174,6 +168,10 @@ class RabbitMQSubscription(Subscription):
         """Return the next messages; see :meth:`pythia_core.Subscription.fetch`."""
         if self._error is not None:
             raise self._error
+        if self._quarantine is not None and limit > 0 and not self._stopped and self._may_be_shown(room):
+            suspect = await (self._quarantine.take() if limit == 1 else self._quarantine.show())
+            if suspect is not None:
+                return self._suspects(suspect)
         limit = min(limit, room.get(PARTITION, 0))
         if limit <= 0 or self._stopped:
             await anyio.sleep(min(wait, STOPPED_WAIT) if self._stopped else wait)
@@ -189,7 +187,28 @@ class RabbitMQSubscription(Subscription):
             return ()
         if self._source.auto_ack:
             await self._acknowledge([message.position for message in messages])
-        return (Chunk(PARTITION, messages),)
+        if self._quarantine is not None and any(map(REDELIVERED, messages)):
+            messages = await self._sift(self._quarantine, messages, limit)
+        return (Chunk(PARTITION, messages),) if messages else ()
+
+    async def _sift(
+        self, quarantine: Quarantine, messages: list[RabbitMQMessage], limit: int
+    ) -> list[RabbitMQMessage]:
+        """Put suspects aside, all that have come, so that others can run them too; return what is none."""
+        rest = self._deliveries.take(len(self._deliveries), 1 << 62)
+        others, aside = await quarantine.sift([*messages, *rest])
+        await self._receipts.done(aside)
+        self._deliveries.put_back(others[limit:])
+        return others[:limit]
+
+    def _may_be_shown(self, room: Mapping[Partition, int]) -> bool:
+        return bool(room) and (not self._shown or room.get(SUSPECTS, 0) > 0)
+
+    def _suspects(self, suspect: Message[Any]) -> Sequence[Chunk]:
+        if not self._shown:
+            self._shown = True
+            self._owner.assigned({SUSPECTS: self._assignment})
+        return (Chunk(SUSPECTS, (suspect,)),)
 
     async def _something(self, wait: float) -> None:
         """Wait until something has come, or for so long."""
@@ -202,12 +221,8 @@ class RabbitMQSubscription(Subscription):
 
     async def _acknowledge(self, tags: list[int]) -> None:
         """Acknowledge messages before they are handed over: whatever becomes of them, they do not come again."""
-
-        def note() -> None:
-            self._at_work.update(tags)
-            self._through = tags[-1]
-
-        await self._send([spec.Basic.Ack(delivery_tag=tags[-1], multiple=True)], note)
+        self._at_work.update(tags)
+        await self._receipts.through(tags[-1])
 
     # -- settling ------------------------------------------------------------------------------------------------
 
@@ -217,6 +232,8 @@ class RabbitMQSubscription(Subscription):
         for settlement in settlements:
             if settlement.assignment != self._assignment.id or self._error is not None:
                 refusals.append(Refused(settlement.partition, settlement.assignment))
+            elif settlement.partition == SUSPECTS and self._quarantine is not None:
+                await self._quarantine.settle(settlement)
             elif self._source.auto_ack:
                 self._forget(settlement)
             else:
@@ -229,43 +246,11 @@ class RabbitMQSubscription(Subscription):
         self._at_work = {tag for tag in self._at_work if tag > through and tag not in gone}
 
     async def _settle(self, settlement: Settlement) -> None:
-        through = settlement.through or 0
-        while through in self._singly:
-            through -= 1
-        if through > self._through:
-            await self._send(
-                [spec.Basic.Ack(delivery_tag=through, multiple=True)],
-                partial(self._note_through, settlement.through),
-            )
-        await self._each(settlement.beyond, lambda tag: spec.Basic.Ack(delivery_tag=tag))
-        await self._each(settlement.rejected, lambda tag: spec.Basic.Reject(delivery_tag=tag, requeue=False))
-        await self._each(settlement.released, _give_back)
-
-    def _note_through(self, tag: Any) -> None:
-        self._through = tag
-        self._singly = {other for other in self._singly if other > tag}
-
-    async def _each(self, tags: Sequence[int], frame: Any) -> None:
-        """Settle tags one by one, each once."""
-        new = [tag for tag in tags if tag > self._through and tag not in self._singly]
-        for start in range(0, len(new), FRAMES_AT_ONCE):
-            chunk = new[start : start + FRAMES_AT_ONCE]
-            await self._send(list(map(frame, chunk)), partial(self._singly.update, chunk))
-
-    async def _send(self, frames: Sequence[Any], note: Callable[[], None]) -> None:
-        """Have frames written, and wait until they are: a connection that closes drops what it has not written.
-
-        Args:
-            frames: sent in this order, or the channel dies.
-            note: called as soon as they cannot be held back any more, so that they are not sent again.
-        """
-        channel = self._channel
-        what = f"settling messages of {self._source.queue}"
-        written = channel.create_future()
-        packed = ChannelFrame.marshall(channel.number, frames, drain_future=written)
-        await ask(lambda: channel.write_queue.put(packed), what)
-        note()
-        await ask(lambda: written, what)
+        receipts = self._receipts
+        await receipts.through(settlement.through)
+        await receipts.done(settlement.beyond)
+        await receipts.rejected(settlement.rejected)
+        await receipts.given_back(settlement.released)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -279,19 +264,17 @@ class RabbitMQSubscription(Subscription):
             lambda: channel.basic_cancel(self._consumer), f"cancelling the consumer of {self._source.queue}"
         )
         rest = self._deliveries.take(len(self._deliveries), 1 << 62)
-        await self._each([message.position for message in rest], _give_back)
+        await self._receipts.given_back(message.position for message in rest)
 
     async def aclose(self) -> None:
         """Disconnect. What is not acknowledged goes back to the queue."""
         self._closed = self._stopped = True
         self._wake()
+        if self._quarantine is not None:
+            await self._quarantine.aclose()
         line, self._line = self._line, None
         if line is not None:
             await line.aclose()
-
-
-def _give_back(tag: int) -> spec.Basic.Nack:
-    return spec.Basic.Nack(delivery_tag=tag, requeue=True)
 
 
 async def _unused(message: aiormq.abc.DeliveredMessage) -> None:

@@ -44,6 +44,8 @@ class Capabilities:
             :data:`SUSPECT_AFTER` times or more without raising the count that is kept (``Message.deliveries`` is that
             count plus 1 all the same), and releasing it does not lower it. A fetch with a limit of 1 prefers such a
             message and raises its count; releasing it takes that back.
+        suspects: the partition by which suspects come, and nothing else, where the broker counts them apart from all others;
+            None where they come among the others. Then those need not be given back while one runs, and wait here.
         notes: True if a settlement's note is kept beside the committed position and handed over by the next assignment of
             the partition, whoever gets it (Kafka's offset metadata). Only with ``cumulative``. With notes a stop repeats
             nothing that was done behind a slow or a parked message; without them everything past the position is.
@@ -58,6 +60,7 @@ class Capabilities:
     window: int | None = None
     lease_seconds: float | None = None
     delivery_count: bool = False
+    suspects: Partition | None = None
     notes: bool = False
     rebalances: bool = False
     revoke_seconds: float | None = None

@@ -61,6 +61,7 @@ class Suspects:
         self._engine = engine
         capabilities = engine.source.capabilities
         self.watches = capabilities.delivery_count and capabilities.ack != "cumulative"
+        self._apart = capabilities.suspects
         self.alone = False  # from the first suspect until no more come
         self._wanted = False  # all else has ended: the next fetch brings one
         self._asked = False  # that fetch is under way
@@ -184,7 +185,11 @@ class Suspects:
         for message, due in (*((m, now) for m in self._engine.scheduler.ready), *self._engine.parking.due()):
             if message is not keep and self.is_one(message) and hasattr(message, "_failure"):
                 waited[message.id] = message._failure, max(due, waited.get(message.id, (None, 0.0))[1])
-        ledgers = [ledger for ledger in session.ledgers.values() if ledger.stopped is None]
+        ledgers = [
+            ledger
+            for ledger in session.ledgers.values()
+            if ledger.stopped is None and self._apart in (None, ledger.partition)
+        ]
         return session.drain.release(ledgers, keep) > 0
 
     async def _cleared(self, session: Session) -> bool:
