@@ -7,7 +7,6 @@ sees no difference, and nothing in it has any effect on the way: no ``CC`` bring
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from typing import Any, Final
 
 from aiormq import spec
@@ -102,7 +101,7 @@ def to_properties(suspect: Suspect) -> spec.Basic.Properties:
 def read(found: DeliveredMessage) -> Aside:
     """Return the suspect that a message carries; one that somebody else has put there is taken for a suspect itself."""
     properties, body = found.header.properties, found.body
-    headers: Mapping[str, Any] = properties.headers or {}
+    headers: dict[str, Any] = dict(properties.headers or {})
     counted = max(_number(headers.get(COUNT)), _number(headers.get(ACQUIRED)))
     if not isinstance(headers.get(ANNOUNCED), bytes | bytearray):
         announced = spec.Basic.Deliver("", 0, False, found.exchange or "", found.routing_key or "")

@@ -205,13 +205,6 @@ class Watch:
         times = sorted(self._starts.values())
         return times[int(0.9 * (len(times) - 1))] if times else 1.0
 
-    def _rebalance_seconds(self) -> float | None:
-        """Return how long the last rebalance took the slowest of the living; None where there are none."""
-        said = (
-            worker for process in self._processes.values() for worker in process.report.get("workers", ())
-        )
-        return max((took for worker in said if (took := worker.get("rebalance")) is not None), default=None)
-
 
 def describe_fleet(
     children: Collection[Child], snapshot: Snapshot, *, title: str, target: int, uptime: float

@@ -16,7 +16,7 @@ __all__ = ["METHODS", "SERVICE", "message"]
 
 
 def _load() -> Any:
-    data = (files(__package__) / "externalscaler.binpb").read_bytes()
+    data = (files("pythia_metrics.keda") / "externalscaler.binpb").read_bytes()
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
         pool.Add(file)

@@ -31,7 +31,7 @@ class MemoryProducer(Sink):
     topic: str
     broker: Any = attrs.field(default=None, converter=find_broker, kw_only=True)
     codec: Any = attrs.field(default=JSON, kw_only=True)
-    delays: bool = attrs.field(default=True, kw_only=True)
+    _delays: bool = attrs.field(default=True, kw_only=True, alias="delays")
     _opened: bool = attrs.field(default=False, init=False, repr=False)
 
     @property
@@ -43,6 +43,11 @@ class MemoryProducer(Sink):
     def name(self) -> str:
         """The topic."""
         return self.topic
+
+    @property
+    def delays(self) -> bool:
+        """Whether it holds outputs back."""
+        return self._delays
 
     def fresh(self) -> Self:
         """Return a copy that is not open."""
