@@ -1685,12 +1685,6 @@ MUTANTS: Final = (
         "test_suspects.py::test_a_suspect_that_cannot_be_put_aside_runs_like_any_other[full]",
     ),
     rabbitmq(
-        "quarantine",
-        '            self._usable_at = anyio.current_time() + RETRY\n            log.warning("suspects',
-        '            log.warning("suspects',
-        "test_suspects.py::test_a_suspect_that_cannot_be_put_aside_runs_like_any_other[full]",
-    ),
-    rabbitmq(
         "suspect",
         "        return SUSPECT_AFTER + 1 + self.crashes\n",
         "        return SUSPECT_AFTER + 1\n",
@@ -1707,13 +1701,6 @@ MUTANTS: Final = (
         "            taken = [(held.tag, held.suspect) for held in back if held.tag is not None]\n",
         "            taken: list[tuple[int, Aside]] = []\n",
         "test_suspects.py::test_a_suspect_is_counted_for_itself",
-    ),
-    Mutant(
-        "RabbitMQ",
-        f"{ENGINE}/suspects.py",
-        " and self._apart in (None, ledger.partition)",
-        "",
-        "tests/rabbitmq/test_suspects.py::test_a_suspect_that_fails_is_tried_again_and_buried_once[100]",
     ),
     # -- load tests: what was lost, repeated or out of order is found ---------------------------------------------
     load("len(owed - attempted)", "0", "test_what_was_never_attempted_is_lost"),
