@@ -47,6 +47,7 @@ class RabbitBroker(Broker):
 
     disconnects: ClassVar[bool] = True
     patience: ClassVar[float] = 60.0  # its start takes ten seconds, and so may the pause before a reconnect
+    rest: ClassVar[float] = 300.0  # killers have to die ten times alone
     server: RabbitServer
 
     def __init__(self) -> None:

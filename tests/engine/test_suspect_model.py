@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pythia_core.brokers.memory import MemoryBroker, MemoryProducer
 from pythia_core.contracts import SUSPECT_AFTER, Message
+from pythia_core.contracts.source import SOLO_CRASHES
 from pythia_core.engine.notes import read
-from pythia_core.engine.suspects import SOLO_CRASHES
 from pythia_core.errors import BatchError, Reject
 from pythia_core.settings import BrakePolicy, RetryPolicy
 from tests.engine.bench import make

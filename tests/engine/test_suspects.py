@@ -111,6 +111,13 @@ async def test_a_killer_among_a_hundred(ack: Any, order: Any, batch: bool) -> No
     assert "6 times" in str(letter.headers["pythia-error-message"])
 
 
+async def test_a_broker_that_counts_less_exactly_asks_for_more_deaths() -> None:
+    """U3: how many deaths alone make a cause of a suspect is for the broker to say."""
+    world = World(b"1", b"kill", b"2", solo_crashes=5)
+    await world.last(3, SUSPECT_AFTER + 6)
+    assert (world.dead, world.deaths) == ([b"kill"], SUSPECT_AFTER + 5)
+
+
 async def test_killers_of_different_ages() -> None:
     """U3: each has three deaths of its own; the other waits in the broker, and is not blamed for them."""
     world = World(b"1", b"kill a", b"2", b"kill b", b"3")

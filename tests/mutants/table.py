@@ -1080,9 +1080,16 @@ MUTANTS: Final = (
     engine(
         "a message that kills its process",
         "suspects",
-        "        if before < SUSPECT_AFTER + SOLO_CRASHES:\n",
+        "        if before < self._most:\n",
         "        if True:\n",
         "test_suspects.py::test_a_killer_among_a_hundred",
+    ),
+    engine(
+        "a message that kills its process",
+        "suspects",
+        "SUSPECT_AFTER + capabilities.solo_crashes",
+        "SUSPECT_AFTER + 3",
+        "test_suspects.py::test_a_broker_that_counts_less_exactly_asks_for_more_deaths",
     ),
     engine(
         "a message that kills its process",

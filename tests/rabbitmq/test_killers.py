@@ -33,7 +33,7 @@ def note(file, number):
 
 
 class Victim(Worker):
-    source = RabbitMQConsumer("tasks")
+    source = RabbitMQConsumer("tasks", solo_crashes={SOLO_CRASHES})
     config = WorkerConfig(batch_timeout=0.1)
 
     async def process(self, message):

@@ -8,7 +8,8 @@ Invariants:
 - Q1. A suspect is confirmed by the server where it goes before it is acknowledged where it was.
 - Q2. What is taken to be run alone is acknowledged after its work. If the process ends before that, the server counts one more,
   for that one. What was taken and is given back is written anew with the count that it had, and so is one that is only shown.
-  What was out when a connection ended, and not the process, is counted by the server and not by the process.
+  What was out when a connection ended, and not the process, is counted by the server and not by the process; whoever else gets
+  it next cannot tell, so the source asks for more deaths than others do (``solo_crashes``).
 - Q3. One that cannot be put aside, since nothing can be written or its header is too large, runs like any other.
 """
 

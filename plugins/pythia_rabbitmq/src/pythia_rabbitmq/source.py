@@ -22,6 +22,7 @@ LARGEST_PREFETCH: Final = 65_535  # AMQP has 16 bits for it
 PREFETCH_FOR_EACH: Final = 10  # messages for each that runs, so that half of them can be settled at once
 LEAST_PREFETCH: Final = 100
 CONSUMER_TIMEOUT: Final = 1800.0  # seconds; RabbitMQ's default since 3.8.17
+SOLO_CRASHES: Final = 10  # that many connections do not end by chance while one message runs alone
 NEVER: Final = 1_000_000
 """Deliveries that are as good as endless. RabbitMQ 4 deletes a message after 20 where a queue does not say."""
 
@@ -59,6 +60,8 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
         consumer_timeout: seconds after which the server takes back what is not acknowledged, as it is configured there (its
             default is 30 minutes, and AMQP does not tell); None if never. ``x-consumer-timeout`` among the arguments wins.
             A worker whose ``handler_timeout`` is not below it does not start.
+        solo_crashes: deliveries of a message alone, each without an end, after which it is a dead letter as one that ends its
+            process. The server counts a connection that ends as well, so it takes more than where deaths alone are counted.
         when_gone: ``recreate`` a queue that was deleted while it was consumed, empty; or ``fail``, which is not ready
             until somebody has made it again. Either says so as an error.
         url: see :class:`~pythia_rabbitmq.options.RabbitMQOptions`, like everything else.
@@ -82,6 +85,7 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
     bindings: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True, converter=_bindings)
     priority: int | None = attrs.field(default=None, kw_only=True)
     consumer_timeout: float | None = attrs.field(default=CONSUMER_TIMEOUT, kw_only=True)
+    solo_crashes: int = attrs.field(default=SOLO_CRASHES, kw_only=True)
     when_gone: Literal["recreate", "fail"] = attrs.field(default="recreate", kw_only=True)
     met: set[str] = attrs.field(factory=set[str], init=False, eq=False, repr=False)
     """Queues that were there once, in this process."""
@@ -102,6 +106,8 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}"
                 )
+        if self.solo_crashes < 1:
+            raise ConfigError(f"solo_crashes is {self.solo_crashes}; it must be at least 1")
         if self.queue_type == "quorum" and not self.durable:
             raise ConfigError("durable=False needs queue_type='classic': quorum queues are always durable")
         if self.queue_type == "classic" and self.delivery_limit is not None:
@@ -173,6 +179,7 @@ class RabbitMQConsumer(RabbitMQOptions, Source):
             window=self.window,
             delivery_count=self.watches,
             suspects=ASIDE if self.watches else None,
+            solo_crashes=self.solo_crashes,
             settle_seconds=self.settle_seconds,
         )
 

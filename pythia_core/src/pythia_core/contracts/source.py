@@ -28,6 +28,9 @@ DEAD_LETTER_GROUP = "dead-letters"
 SUSPECT_AFTER: Final = 3
 """Deliveries after which one more makes a message a suspect: it may have ended its process each time, so it runs alone."""
 
+SOLO_CRASHES: Final = 3
+"""Deliveries of a message alone, each without an end, after which it is taken for what ends its process."""
+
 
 @attrs.frozen
 class Capabilities:
@@ -46,6 +49,8 @@ class Capabilities:
             message and raises its count; releasing it takes that back.
         suspects: the partition by which suspects come, and nothing else, where the broker counts them apart from all others;
             None where they come among the others. Then those need not be given back while one runs, and wait here.
+        solo_crashes: deliveries of a message alone, each without an end, after which it is a dead letter; more than the default
+            where the broker's count cannot tell the end of a process from that of a connection.
         notes: True if a settlement's note is kept beside the committed position and handed over by the next assignment of
             the partition, whoever gets it (Kafka's offset metadata). Only with ``cumulative``. With notes a stop repeats
             nothing that was done behind a slow or a parked message; without them everything past the position is.
@@ -61,6 +66,7 @@ class Capabilities:
     lease_seconds: float | None = None
     delivery_count: bool = False
     suspects: Partition | None = None
+    solo_crashes: int = SOLO_CRASHES
     notes: bool = False
     rebalances: bool = False
     revoke_seconds: float | None = None

@@ -7,7 +7,7 @@ yet has to wait here. Invariants:
 - V1. All of a suspicious partition waits here, so that order by key is kept; what its note says is done is not run again.
 - V2. While a suspect runs, for the first time or again, nothing else runs or is on its way to a sink, and the broker has
   confirmed a note that names it. Before anything but another suspect runs, it has confirmed one that names none.
-- V3. A suspect that its note names :data:`~pythia_core.engine.suspects.SOLO_CRASHES` times is dead-lettered, not run.
+- V3. A suspect that its note names :data:`~pythia_core.contracts.source.SOLO_CRASHES` times is dead-lettered, not run.
 - V4. A suspect that fails waits for its retry like any other message; only those of its key wait behind it.
 - V5. A partition is suspicious for ``limits.span`` positions from where it was assigned, or until it has no more messages,
   or until a message is dead-lettered for the crashes: it explains those of all partitions that were here with it.
@@ -26,10 +26,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from pythia_core.contracts.message import Message
+from pythia_core.contracts.source import SOLO_CRASHES
 from pythia_core.engine.ledger import Ledger
 from pythia_core.engine.noted_ledger import NotedLedger
 from pythia_core.engine.outcomes import Crashed
-from pythia_core.engine.suspects import LOOK, REASON, SOLO_CRASHES
+from pythia_core.engine.suspects import LOOK, REASON
 
 if TYPE_CHECKING:
     from pythia_core.engine.engine import Engine

@@ -7,7 +7,7 @@ Invariants:
   it has been given back and the broker has confirmed that. So only the delivery of the one that runs is counted, if the
   process ends. One that is to run again is given back too, and comes with others, which is not counted, to wait here for
   its time; it keeps its attempts by its id, and its place before those of its key.
-- U3. A suspect delivered alone :data:`SOLO_CRASHES` times, each time without an end, is dead-lettered without being run.
+- U3. A suspect delivered alone ``Capabilities.solo_crashes`` times, each time without an end, is dead-lettered without being run.
   With order by key, one whose key waits for a retry keeps its place behind it.
 - U4. When no more suspects come all goes on as ever, whatever became of them.
 - U5. While the brake is engaged no suspect runs but as its probe (K6), each in its turn. Those that come, and those whose
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pythia.suspects")
 
-SOLO_CRASHES = 3  # of a message that runs alone; then it is taken for the cause
 REASON = "a message that may have ended its process runs alone"
 LOOK = 0.01  # seconds between looks at whether everything else has ended
 FORGET = 600.0  # seconds after the time of its retry until one that has not come again is somebody else's
@@ -62,6 +61,7 @@ class Suspects:
         capabilities = engine.source.capabilities
         self.watches = capabilities.delivery_count and capabilities.ack != "cumulative"
         self._apart = capabilities.suspects
+        self._most = SUSPECT_AFTER + capabilities.solo_crashes
         self.alone = False  # from the first suspect until no more come
         self._wanted = False  # all else has ended: the next fetch brings one
         self._asked = False  # that fetch is under way
@@ -216,7 +216,7 @@ class Suspects:
         before = (message.deliveries or 1) - 1
         if message not in ready:
             return False  # it waits behind one of its key that waits for its retry, or is gone
-        if before < SUSPECT_AFTER + SOLO_CRASHES:
+        if before < self._most:
             return not self._still_waits(message) and await self._run_alone(session, message)
         ready.remove(message)
         alone = before - SUSPECT_AFTER

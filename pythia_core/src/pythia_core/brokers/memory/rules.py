@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from pythia_core.contracts.source import Capabilities
+from pythia_core.contracts.source import SOLO_CRASHES, Capabilities
 from pythia_core.errors import ConfigError
 
 Ack = Literal["cumulative", "individual", "both"]
@@ -23,6 +23,7 @@ class Rules:
     window: int | None = None
     lease_seconds: float | None = None
     delivery_count: bool = True
+    solo_crashes: int = SOLO_CRASHES
     notes: bool = False
     rebalances: Rebalances | None = None
     revoke_seconds: float = 10.0
@@ -47,6 +48,7 @@ class Rules:
             window=self.window,
             lease_seconds=self.lease_seconds,
             delivery_count=self.delivery_count and self.ack != "cumulative",
+            solo_crashes=self.solo_crashes,
             notes=self.notes,
             rebalances=self.rebalances is not None,
             revoke_seconds=self.revoke_seconds if self.rebalances else None,
@@ -68,6 +70,7 @@ class Rules:
         )
         self._demand(self.window is None or self.window > 0, "window", "at least 1")
         self._demand(self.lease_seconds is None or self.lease_seconds > 0, "lease_seconds", "more than 0")
+        self._demand(self.solo_crashes > 0, "solo_crashes", "at least 1")
         self._demand(self.revoke_seconds > 0, "revoke_seconds", "more than 0")
         self._demand(
             not cumulative or self.order_scope in (None, "partition"),

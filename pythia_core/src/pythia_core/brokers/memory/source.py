@@ -19,6 +19,7 @@ from pythia_core.contracts.positions import Positions
 from pythia_core.contracts.sink import Sink
 from pythia_core.contracts.source import (
     DEAD_LETTER_GROUP,
+    SOLO_CRASHES,
     Backlog,
     Capabilities,
     Inspector,
@@ -48,6 +49,7 @@ class MemoryConsumer(Source):
         window: the most unsettled messages of one member.
         lease_seconds: how long a member may keep a message without renewing it.
         delivery_count: tell how often a message was delivered without being released. Logs never count.
+        solo_crashes: deliveries of a message alone, each without an end, after which the engine is to dead-letter it.
         notes: keep a note of up to 4,096 characters beside a committed position, as Kafka does.
         rebalances: ``eager`` (members give up everything whenever one joins or leaves) or ``incremental`` (only what
             moves). Without it partitions stay where they are until their member goes.
@@ -68,6 +70,7 @@ class MemoryConsumer(Source):
     window: int | None = attrs.field(default=None, kw_only=True)
     lease_seconds: float | None = attrs.field(default=None, kw_only=True)
     delivery_count: bool = attrs.field(default=True, kw_only=True)
+    solo_crashes: int = attrs.field(default=SOLO_CRASHES, kw_only=True)
     notes: bool = attrs.field(default=False, kw_only=True)
     rebalances: Rebalances | None = attrs.field(default=None, kw_only=True)
     revoke_seconds: float = attrs.field(default=10.0, kw_only=True)
