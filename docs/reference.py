@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pythia_core.command import COMMANDS, main
+from pythia_core.command import main
 from pythia_core.config import WorkerConfig
 from pythia_core.config.fields import FIELDS, GROUPS, Field
 from pythia_core.settings import Settings
@@ -80,8 +80,8 @@ def cell(text: str) -> str:
 def commands() -> str:
     """Return docs/commands.md."""
     context = click.Context(main, info_name="pythia")
-    parts = ["# Commands", "", f"Pythia's own commands; plugins add others. {WRITTEN}", ""]
-    for name in COMMANDS:
+    parts = ["# Commands", "", f"Pythia's own commands, and then those of its plugins. {WRITTEN}", ""]
+    for name in main.list_commands(context):
         command = main.get_command(context, name)
         assert command is not None, name
         parts += section(command, f"pythia {name}")
