@@ -15,7 +15,7 @@ from bench.run import Measurement
 from bench.turn import Turn
 from tests.servers.rabbitmq import RabbitServer
 
-NO_BROKER = ["engine", "layers", "waiting", "growth"]
+NO_BROKER = ["engine", "layers", "tracing", "waiting", "growth"]
 REDIS = ["redis", "faststream", "publish", "latency", "process"]
 KAFKA = ["kafka", "kafka-librdkafka", "kafka-faststream"]
 RABBITMQ = ["rabbitmq", "rabbitmq-prefetch-10", "rabbitmq-aio-pika", "rabbitmq-faststream"]

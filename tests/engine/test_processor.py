@@ -84,7 +84,7 @@ async def most_of(work: Work, seconds: float) -> int:
 
 @pytest.mark.parametrize("batch", [False, True])
 def test_fewer_run_while_the_processors_are_busy(batch: bool) -> None:
-    """Y1: halved each second, down to one; what runs goes on, and one works on however busy they stay."""
+    """Y1, Q1: halved each second, down to one; what runs goes on, and one works on however busy they stay."""
 
     async def main() -> None:
         source, work = Scripted(), Work()
@@ -108,7 +108,7 @@ def test_fewer_run_while_the_processors_are_busy(batch: bool) -> None:
 
 @pytest.mark.parametrize("batch", [False, True])
 def test_more_run_again_step_by_step(batch: bool) -> None:
-    """Y2: not yet between 90 % of the bound and the bound; below, one more each second, until all do and the reason is gone."""
+    """Y2, Q3: not yet between 90 % of the bound and the bound; below, one more each second, until all do and the reason is gone."""
 
     async def main() -> None:
         source, work = Scripted(), Work(used=95)

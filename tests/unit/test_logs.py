@@ -30,8 +30,13 @@ def levels() -> Iterator[None]:
 
 
 def bare_root() -> None:
-    """Take all handlers off the root logger, pytest's among them, which come back with each phase of a test."""
+    """Take all handlers off the root logger, pytest's among them, which come back with each phase of a test.
+
+    Beside those, whoever configures sets the level of our own loggers; that goes too.
+    """
     logging.getLogger().handlers[:] = []
+    for name in logs.OWN:
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 class Terminal(io.StringIO):

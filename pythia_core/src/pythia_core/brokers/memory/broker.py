@@ -72,7 +72,8 @@ class MemoryBroker(FaultInjection):
             topic = self._topics[name] = Topic(name, [], self._retention)
             partitions = partitions or self._partitions
         self._grow(topic, partitions or len(topic.logs))
-        topic.release(self.clock())
+        if topic.held:  # else it may be looked at where there is no clock: outside an event loop
+            topic.release(self.clock())
         return topic
 
     def _grow(self, topic: Topic, partitions: int) -> None:
