@@ -41,6 +41,7 @@ FETCH = 500  # messages, the engine's default
 CHUNK = 50  # messages of one partition in a fetch, as a broker's batches are
 FLAT = 1.1
 TURNS = 3  # of each cell within a run
+SETTLED = 10  # so that a thousand partitions have a thousand messages each: their ledgers have then found their size
 
 Handler = Callable[[Message[Any]], Awaitable[object]]
 Ack = Literal["cumulative", "individual"]
@@ -171,13 +172,19 @@ async def messages(run: Run) -> None:
         run.figures[f"{10**power:,}"] = source.cost(count // 2, count)
 
 
-async def _cells(run: Run, cells: Mapping[str, Mapping[str, Any]]) -> None:
-    """Note the cost of a message in each cell: the median of a few turns, in which they alternate."""
+async def _cells(run: Run, cells: Mapping[str, Mapping[str, Any]], share: int = 100) -> None:
+    """Note the cost of a message in each cell: the median of a few turns, in which they alternate.
+
+    Args:
+        run: what is measured.
+        cells: the options of each.
+        share: how many times fewer messages than in the longest run: half of them are let pass before the measuring begins.
+    """
     costs: dict[str, list[float]] = {name: [] for name in cells}
-    count = max(run.messages // 100, 10_000)
+    count = max(run.messages // share, 10_000)
     for _ in range(TURNS):
         for name, options in cells.items():
-            costs[name].append((await work(count, **options)).cost(count // 10, count))
+            costs[name].append((await work(count, **options)).cost(count // 2, count))
     run.figures.update({name: statistics.median(found) for name, found in costs.items()})
 
 
@@ -188,12 +195,12 @@ async def keys(run: Run) -> None:
 
 async def partitions(run: Run) -> None:
     """Run with ever more partitions, of ten of which a fetch brings 50 messages each; of one alone, ten times 50."""
-    await _cells(run, {f"{count:,}": {"partitions": count, "chunk": CHUNK} for count in PARTITIONS})
+    await _cells(run, {f"{count:,}": {"partitions": count, "chunk": CHUNK} for count in PARTITIONS}, SETTLED)
 
 
 async def crumbs(run: Run) -> None:
     """Run with ever more partitions, of which a fetch brings one message after the other, each a chunk of its own."""
-    await _cells(run, {f"{count:,}": {"partitions": count, "chunk": 1} for count in PARTITIONS})
+    await _cells(run, {f"{count:,}": {"partitions": count, "chunk": 1} for count in PARTITIONS}, SETTLED)
 
 
 async def chunks(run: Run) -> None:

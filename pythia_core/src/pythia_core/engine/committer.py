@@ -32,7 +32,7 @@ log = logging.getLogger("pythia.committer")
 
 THRESHOLD = 5000  # finished messages after which a settlement does not wait for the clock
 POSITION_THRESHOLD = 50_000  # the same where a position is committed, which is one however many it covers
-POSITION_SHARE = 200  # the same for each partition that has one to commit: that costs 2 us, 0.01 us a message
+POSITION_SHARE = 100  # the same for each partition that has one to commit: that costs 5 us, 0.05 us a message
 PACE = 0.1  # seconds between the commits of positions that idle moments lead to
 IDLE_GRACE = 0.005  # seconds; at a low rate it makes one call of what would be one call per message
 Settle = Callable[[Sequence[Settlement]], "object"]
