@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pythia_core import blocked
-from tests.supervisor.running import WORKER, run
+from tests.supervisor.running import WORKER, run, wait_for_death
 
 SOON = "import pythia_core.blocked as it; it.BLOCKED = 1.0; it.LOOK = 0.1\nimport json,"
 
@@ -37,6 +37,18 @@ def test_a_handler_that_blocks_the_loop_is_named_and_the_process_not_ready(
         running.wait_for("done")
         running.signal(signal.SIGTERM)
         assert running.ends() == 0
+
+
+def test_a_process_that_is_blocked_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
+    """Its loop obeys nothing, and nobody is left to kill it: so it ends itself when its drain and some grace are over."""
+    text = WORKER.replace(
+        "import json,", "import pythia_core.supervisor.serving as it; it.KILL_GRACE = 1.0\nimport json,", 1
+    )
+    text = text.replace('note("begin")', 'note("begin")\n        time.sleep(600)')
+    with run(tmp_path, "-o", "drain_timeout=0", text=text) as running:
+        blocked = running.wait_for("begin")
+        running.signal(signal.SIGKILL)
+        wait_for_death(blocked)
 
 
 def test_a_process_that_was_halted_is_not_called_blocked(caplog: pytest.LogCaptureFixture) -> None:

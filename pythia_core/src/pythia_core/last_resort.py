@@ -17,26 +17,29 @@ log = logging.getLogger("pythia.worker")
 
 @attrs.define(eq=False)
 class LastResort:
-    """Exits the process when its time is up, from a thread of its own, past everything that blocks."""
+    """Exits the process when its time is up, from a thread of its own, past everything that blocks. Any thread may use it."""
 
     _timer: threading.Timer | None = None
     _due: float = math.inf
+    _lock: threading.RLock = attrs.field(factory=threading.RLock)
 
     def arm(self, seconds: float, code: int) -> None:
         """Exit with ``code`` after so many seconds, unless that is to happen sooner anyway."""
-        if (due := time.monotonic() + seconds) >= self._due:
-            return
-        self.disarm()
-        self._due = due
-        self._timer = threading.Timer(seconds, _exit, (seconds, code))
-        self._timer.daemon = True
-        self._timer.start()
+        with self._lock:
+            if (due := time.monotonic() + seconds) >= self._due:
+                return
+            self.disarm()
+            self._due = due
+            self._timer = threading.Timer(seconds, _exit, (seconds, code))
+            self._timer.daemon = True
+            self._timer.start()
 
     def disarm(self) -> None:
         """Let the process live."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._due = math.inf
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._due = math.inf
 
 
 def _exit(seconds: float, code: int) -> None:

@@ -142,7 +142,7 @@ class _Child:
             asyncio.get_running_loop()
         )  # a child always runs asyncio; anyio has no call from a thread that does not wait
         self._observing = anyio.Event()
-        self.link.bind(lambda order: loop.call_soon_threadsafe(self.obey, order))
+        self.link.bind(lambda order: self.hear(order, loop))
         ended = Ended()
         async with anyio.create_task_group() as group:
             group.start_soon(self._report_for_ever)
@@ -156,6 +156,17 @@ class _Child:
         self.last_resort.arm(LINGER_SECONDS, ended.code)
         return ended.code
 
+    def hear(self, order: Order, loop: asyncio.AbstractEventLoop) -> None:
+        """Pass on an order, in the listening thread: the end comes also where the event loop is blocked and obeys nothing.
+
+        A supervisor would kill such a process, but not one that has died.
+        """
+        if order == "force":
+            self.last_resort.arm(KILL_GRACE, Exit.WATCHDOG)
+        elif order in ("stop", "recycle", "sigterm", "orphaned"):
+            self.last_resort.arm(self.drain_timeout + KILL_GRACE, Exit.WATCHDOG)
+        loop.call_soon_threadsafe(self.obey, order)
+
     def obey(self, order: Order) -> None:
         """Do as told."""
         if order == "observe":
@@ -166,7 +177,6 @@ class _Child:
                 runtime.pause() if order == "pause" else runtime.resume()
             return
         if order == "force":
-            self.last_resort.arm(KILL_GRACE, Exit.WATCHDOG)
             for runtime in self.runtimes:
                 runtime.force()
             return
