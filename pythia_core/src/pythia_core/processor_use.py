@@ -42,7 +42,7 @@ class ProcessorUse:
         self._last = self._read()
 
     def __call__(self) -> float | None:
-        """Return per cent since the last call, or None if no time has passed."""
+        """Return per cent since the last call, 0 to 100, or None if no time has passed."""
         now, before = self._read(), self._last
         self._last = now
         shares = [
@@ -50,7 +50,9 @@ class ProcessorUse:
             for (used, time), (was_used, was_time) in zip(now, before, strict=True)
             if time > was_time
         ]
-        return 100 * max(shares) if shares else None
+        if not shares:
+            return None
+        return 100 * min(max(*shares, 0.0), 1.0)  # differences of coarse counters may lie a little outside
 
     def _read(self) -> list[Reading]:
         now = self._clock()
