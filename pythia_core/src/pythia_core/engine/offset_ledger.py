@@ -10,7 +10,7 @@ from pythia_core.contracts.message import Message, Partition, Position
 from pythia_core.contracts.settlement import Assignment, Settlement
 from pythia_core.engine.ledger import OPEN, SIZE, Decode, Ledger
 
-COMPACT = 64  # finished messages at the head before they are dropped: with 8,192 a thousand partitions held 300 MB of them
+COMPACT = 64  # finished messages at the head before they are dropped: with 8,192 a thousand partitions kept eight million
 IN_DOUBT = object()
 NOWHERE: Any = None  # equals no distance
 
