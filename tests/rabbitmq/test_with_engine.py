@@ -65,7 +65,7 @@ async def test_a_killed_broker_comes_back_under_load(frail_rabbitmq: RabbitServe
         await eventually(lambda: engine.health().ready, "it was ready", seconds=20)
         async with Client.connected(frail_rabbitmq.url) as client:
             await client.publish(queue, 2_000)
-        await eventually(lambda: len(seen) > 100, "it was under load")
+        await eventually(lambda: len(seen) > 1_000, "it was under load")
         frail_rabbitmq.kill()
         await eventually(lambda: not engine.health().ready, "it was not ready")
         await anyio.to_thread.run_sync(frail_rabbitmq.start)
