@@ -63,9 +63,13 @@ async def test_a_killed_broker_comes_back_under_load(frail_rabbitmq: RabbitServe
     engine = make_engine(frail_rabbitmq.url, queue, work)
     async with running(engine):
         await eventually(lambda: engine.health().ready, "it was ready", seconds=20)
+        made = (
+            anyio.current_time()
+        )  # RabbitMQ 3.10 loses what is in a quorum queue made within a second of a kill
+        await eventually(lambda: anyio.current_time() > made + 2, "the queue can outlive a kill")
         async with Client.connected(frail_rabbitmq.url) as client:
             await client.publish(queue, 2_000)
-        await eventually(lambda: len(seen) > 1_000, "it was under load")
+        await eventually(lambda: len(seen) > 100, "it was under load")
         frail_rabbitmq.kill()
         await eventually(lambda: not engine.health().ready, "it was not ready")
         await anyio.to_thread.run_sync(frail_rabbitmq.start)
